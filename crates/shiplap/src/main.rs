@@ -1,0 +1,2 @@
+//! shiplap
+fn main() {}
