@@ -1,1 +1,16 @@
-//! 
+//! The edge proxy of Shiplap.
+//!
+//! Two processes. The supervisor is small and privileged: it holds every listening socket,
+//! starts the worker again when it dies, and looks up where containers are. The worker has no
+//! privileges: it proxies HTTP and TCP to the replicas named in the [`Table`] and serves the admin
+//! API, which [`Client`] speaks.
+//!
+//! Whoever deploys gives the edge the whole desired state as one [`Table`]; the edge swaps to it
+//! at once or not at all.
+
+pub mod api;
+pub mod client;
+pub mod table;
+
+pub use client::{Client, ClientError};
+pub use table::{Hold, Listener, Pool, Protocol, Replica, Table};

@@ -1,0 +1,2 @@
+//! Runs an edge for the tests.
+fn main() {}
