@@ -1,1 +1,41 @@
-//! 
+//! The nouns of Shiplap and the traits at its edges.
+//!
+//! Nothing here does anything: the planner decides over these values, the executor acts through
+//! the traits, and the adapters (engine, edge, ledger) implement them.
+
+mod desired;
+mod engine;
+mod image;
+mod labels;
+mod ledger;
+mod observed;
+mod plan;
+mod replica;
+mod router;
+mod secret;
+
+pub use desired::{Desired, FieldDigests, Fields, InjectedFile, ServiceSpec};
+pub use engine::{
+    BuildRequest, CreateReplica, Engine, EngineError, EngineErrorKind, EngineInfo, EngineNetwork,
+    EngineVolume, ExecResult, Progress, ProgressSink, RegistryAnswer,
+};
+pub use image::{ImageInfo, ImageOrigin, ImagePin};
+pub use labels::*;
+pub use ledger::{
+    Deployment, DeploymentState, JournalEntry, Ledger, LedgerError, Lease, LeaseHeld, LeaseKey,
+    NewDeployment, Outcome, Scope, StepState, StoredImage, StoredRelease, StoredService,
+};
+pub use observed::{
+    ContainerState, Health, Observed, ObservedContainer, ObservedListener, ObservedNetwork,
+    ObservedVolume, PublishedPort,
+};
+pub use plan::{
+    Action, Cause, Change, ChangeKind, Gate, Goal, Note, Phase, Plan, PortProbe, Refusal,
+    RouteTarget, Step, StepId, Strategy,
+};
+pub use replica::{BASE_NAME_LIMIT, ReplicaName, Standing};
+pub use router::{
+    ListenerSpec, PoolKey, PoolSpec, PoolStatus, ProbeKind, ProbeOutcome, ProbeRequest, Protocol,
+    RouteChange, RoutedReplica, Router, RouterError, RouterState,
+};
+pub use secret::Secret;

@@ -1,0 +1,255 @@
+//! The trait behind which the Docker Engine stands.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::{
+    Desired, Fields, ImageInfo, Observed, ObservedContainer, PublishedPort, ServiceSpec,
+};
+
+/// Version and nature of an engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineInfo {
+    /// Its version, such as `20.10.24`.
+    pub version: String,
+    /// The newest API version that both sides speak, such as `1.41`.
+    pub api_version: String,
+    /// Its host's name.
+    pub host_name: String,
+    /// An id that stays while the engine's data stays.
+    pub id: String,
+    /// The folder that holds its data.
+    pub data_root: String,
+    /// Architecture of its host, in Docker's words (`amd64`).
+    pub architecture: String,
+}
+
+/// A container to make.
+#[derive(Debug, Clone)]
+pub struct CreateReplica {
+    /// The service.
+    pub service: String,
+    /// The container's name.
+    pub name: String,
+    /// The replica's number, from 1.
+    pub number: u32,
+    /// All labels of ours and of Compose; those of the service come on top of it.
+    pub labels: BTreeMap<String, String>,
+    /// Ports that the engine itself publishes, because the edge cannot carry them.
+    pub publish: Vec<PublishedPort>,
+    /// For `network_mode`, `ipc` and `pid` of the form `service:NAME`, and for `volumes_from`:
+    /// the name of the container that stands for the service.
+    pub peers: BTreeMap<String, String>,
+}
+
+/// A network to make.
+#[derive(Debug, Clone)]
+pub struct EngineNetwork {
+    /// Its name on the engine.
+    pub name: String,
+    /// Its key in the file.
+    pub key: String,
+    /// What the file says of it.
+    pub spec: shiplap_compose::model::Network,
+    /// All labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A volume to make.
+#[derive(Debug, Clone)]
+pub struct EngineVolume {
+    /// Its name on the engine.
+    pub name: String,
+    /// Its key in the file.
+    pub key: String,
+    /// What the file says of it.
+    pub spec: shiplap_compose::model::Volume,
+    /// All labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// An image to build.
+#[derive(Debug, Clone)]
+pub struct BuildRequest {
+    /// The tag that the image gets.
+    pub tag: String,
+    /// What the file says of the build.
+    pub build: shiplap_compose::model::Build,
+    /// `os/architecture`, where the file names one.
+    pub platform: Option<String>,
+}
+
+/// What a command in a container ended with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecResult {
+    /// Its exit code.
+    pub exit_code: i64,
+    /// The end of what it printed, both streams.
+    pub output: String,
+}
+
+/// What a registry says of a reference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RegistryAnswer {
+    /// It knows it, under this manifest digest.
+    Digest(String),
+    /// It does not know it, or does not show it to us.
+    Missing(String),
+    /// It does not answer.
+    Unreachable(String),
+}
+
+/// Something that happens inside a long call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// Bytes of a pull: done, and all that is known to come.
+    Bytes {
+        /// Bytes done.
+        done_bytes: u64,
+        /// Bytes in all, as far as known.
+        total_bytes: u64,
+    },
+    /// A line of a build.
+    Line(String),
+}
+
+/// Where progress goes.
+pub type ProgressSink = Arc<dyn Fn(Progress) + Send + Sync>;
+
+/// A Docker Engine, seen from a deployment.
+///
+/// Calls that make or remove something are safe to repeat: making what exists and removing what
+/// is gone succeed.
+#[async_trait]
+pub trait Engine: Send + Sync {
+    /// Asks who it is, and settles on an API version.
+    async fn info(&self) -> Result<EngineInfo, EngineError>;
+
+    /// Looks at everything that concerns a project. `desired` names external networks and
+    /// volumes to look at, where there is a desired state. The router's part stays empty.
+    async fn observe(
+        &self,
+        project: &str,
+        desired: Option<&Desired>,
+    ) -> Result<Observed, EngineError>;
+
+    /// The configuration that a container of this service would get, in the engine's terms, to
+    /// compare with [`ObservedContainer::facts`]. Does not ask the engine anything.
+    fn facts(&self, desired: &Desired, service: &ServiceSpec) -> Fields;
+
+    /// An image that the engine holds, by any name.
+    async fn image(&self, reference: &str) -> Result<Option<ImageInfo>, EngineError>;
+    /// All images that the engine holds.
+    async fn images(&self) -> Result<Vec<ImageInfo>, EngineError>;
+    /// Ids of images that any container uses, whoever made it.
+    async fn images_in_use(&self) -> Result<Vec<String>, EngineError>;
+    /// Asks the registry for the digest of a reference, without pulling.
+    async fn registry_digest(&self, reference: &str) -> Result<RegistryAnswer, EngineError>;
+    /// Pulls `reference` (may be by digest), reports progress, and returns what it got.
+    async fn pull(
+        &self,
+        reference: &str,
+        platform: Option<&str>,
+        progress: ProgressSink,
+    ) -> Result<ImageInfo, EngineError>;
+    /// Gives an image a further name.
+    async fn tag(&self, image_id: &str, reference: &str) -> Result<(), EngineError>;
+    /// Builds an image and returns it.
+    async fn build(
+        &self,
+        request: &BuildRequest,
+        progress: ProgressSink,
+    ) -> Result<ImageInfo, EngineError>;
+    /// Removes an image, or a name of one; what containers use stays, with an error.
+    async fn remove_image(&self, reference: &str) -> Result<(), EngineError>;
+
+    /// Makes a container, with its files, attached to all its networks, not started. Returns its
+    /// id. An existing container of that name and the same labels is what was asked for.
+    async fn create(
+        &self,
+        desired: &Desired,
+        replica: &CreateReplica,
+    ) -> Result<String, EngineError>;
+    /// Starts a container.
+    async fn start(&self, container: &str) -> Result<(), EngineError>;
+    /// Sends the stop signal, and kills after `grace`.
+    async fn stop(&self, container: &str, grace: Option<Duration>) -> Result<(), EngineError>;
+    /// Stops and starts a container.
+    async fn restart(&self, container: &str, grace: Option<Duration>) -> Result<(), EngineError>;
+    /// Freezes a container.
+    async fn pause(&self, container: &str) -> Result<(), EngineError>;
+    /// Thaws a container.
+    async fn unpause(&self, container: &str) -> Result<(), EngineError>;
+    /// Renames a container. It already having the new name is success.
+    async fn rename(&self, container: &str, name: &str) -> Result<(), EngineError>;
+    /// Removes a container and its anonymous volumes, killing it if need be.
+    async fn remove(&self, container: &str) -> Result<(), EngineError>;
+    /// Looks at one container, by name or id.
+    async fn container(&self, container: &str) -> Result<Option<ObservedContainer>, EngineError>;
+    /// The health check's command of a container in exec form, from its configuration or its
+    /// image, with its timeout; nothing when it has none.
+    async fn healthcheck(
+        &self,
+        container: &str,
+    ) -> Result<Option<(Vec<String>, Duration)>, EngineError>;
+    /// Runs a command in a container, without a terminal, and waits for it.
+    async fn exec(
+        &self,
+        container: &str,
+        command: &[String],
+        limit: Duration,
+    ) -> Result<ExecResult, EngineError>;
+    /// The last lines that a container printed.
+    async fn tail(&self, container: &str, lines: u32) -> Result<Vec<String>, EngineError>;
+
+    /// Makes a network.
+    async fn create_network(&self, network: &EngineNetwork) -> Result<(), EngineError>;
+    /// Removes a network.
+    async fn remove_network(&self, name: &str) -> Result<(), EngineError>;
+    /// Makes a volume.
+    async fn create_volume(&self, volume: &EngineVolume) -> Result<(), EngineError>;
+    /// Removes a volume.
+    async fn remove_volume(&self, name: &str) -> Result<(), EngineError>;
+}
+
+/// What kind of trouble an engine reported; decides what a caller does about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EngineErrorKind {
+    /// Nothing listens, or the connection broke.
+    Unreachable,
+    /// The socket is there and we may not use it.
+    Denied,
+    /// Its API is older than we speak.
+    TooOld,
+    /// What was asked for does not exist.
+    NotFound,
+    /// Something stands in the way, such as a name in use.
+    Conflict,
+    /// A disk is full.
+    DiskFull,
+    /// A host port is taken.
+    PortTaken,
+    /// The request itself is at fault: a bad option, a bad Dockerfile.
+    Invalid,
+    /// It took longer than we wait.
+    Timeout,
+    /// Its own fault.
+    Internal,
+}
+
+/// The engine could not do what it was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{doing}: {message}")]
+pub struct EngineError {
+    /// What kind of trouble.
+    pub kind: EngineErrorKind,
+    /// What we were doing, to what: `starting shop-api-1`.
+    pub doing: String,
+    /// What the engine said.
+    pub message: String,
+    /// What the user can type, where we know.
+    pub help: Option<String>,
+}

@@ -1,0 +1,303 @@
+//! The trait behind which history stands.
+//!
+//! A ledger records every deployment, step by step, and who may deploy. Its entries are chained
+//! by hash. It holds no secret: whatever the user's files say beyond names is handed over as a
+//! [`Secret`] and written encrypted.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::Secret;
+
+/// One environment of one project.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Scope {
+    /// The project.
+    pub project: String,
+    /// The environment.
+    pub environment: String,
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.project, self.environment)
+    }
+}
+
+/// What a deployment made current, without any value of the environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredRelease {
+    /// Version of this form: 1.
+    pub version: u32,
+    /// The services.
+    pub services: BTreeMap<String, StoredService>,
+}
+
+/// A service of a stored release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredService {
+    /// Its image.
+    pub image: StoredImage,
+    /// How many replicas.
+    pub replicas: u32,
+}
+
+/// An image of a stored release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredImage {
+    /// The name in the file.
+    pub reference: String,
+    /// The image's id, `sha256:…`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub id: Option<String>,
+    /// The registry's digest, `sha256:…`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub digest: Option<String>,
+}
+
+/// A deployment about to begin.
+#[derive(Debug, Clone)]
+pub struct NewDeployment {
+    /// Where.
+    pub scope: Scope,
+    /// What for: `deploy`, `rollback`, `scale`, `restart`, `down`.
+    pub kind: String,
+    /// Who: user and host, or a token's name.
+    pub who: String,
+    /// Why, where the user said so.
+    pub message: Option<String>,
+    /// What should become current.
+    pub release: StoredRelease,
+    /// The environment's values, in the form of the use case that writes and reads them.
+    pub binding: Secret<Vec<u8>>,
+    /// The plan as shown, as JSON, without values.
+    pub plan: serde_json::Value,
+    /// The lease under which it runs.
+    pub lease: LeaseKey,
+}
+
+/// A deployment as history knows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deployment {
+    /// Where.
+    pub scope: Scope,
+    /// Its number, from 1, counted per environment.
+    pub number: u64,
+    /// What for.
+    pub kind: String,
+    /// Who.
+    pub who: String,
+    /// Why.
+    pub message: Option<String>,
+    /// What it should make current.
+    pub release: StoredRelease,
+    /// The plan as shown.
+    pub plan: serde_json::Value,
+    /// When it began, milliseconds since 1970.
+    pub started_ms: i64,
+    /// How it went.
+    pub state: DeploymentState,
+}
+
+/// How a deployment went; derived from its journal, never stored by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeploymentState {
+    /// Begun and not ended. Whether somebody is at it, the lease tells.
+    Unfinished,
+    /// Ended.
+    Ended {
+        /// When, milliseconds since 1970.
+        at_ms: i64,
+        /// How.
+        outcome: Outcome,
+        /// The reason, where it was not done.
+        reason: Option<String>,
+    },
+}
+
+/// How a deployment ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It is current.
+    Done,
+    /// It failed before anything was changed.
+    Failed,
+    /// It failed and was undone.
+    RolledBack,
+    /// It failed and could not be undone.
+    Stuck,
+    /// Its deployer died, and a later command put things in order.
+    Interrupted,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::RolledBack => "rolled back",
+            Self::Stuck => "stuck",
+            Self::Interrupted => "interrupted",
+        })
+    }
+}
+
+/// What happened to a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepState {
+    /// About to act.
+    Started,
+    /// Acted, and the effect was seen.
+    Finished,
+    /// Did not succeed.
+    Failed,
+    /// About to undo.
+    UndoStarted,
+    /// Undone.
+    Undone,
+    /// Could not be undone.
+    UndoFailed,
+}
+
+/// One line of a deployment's journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalEntry {
+    /// Number of the step in the plan.
+    pub step: u32,
+    /// The step as the plan words it.
+    pub what: String,
+    /// What happened.
+    pub state: StepState,
+    /// When, milliseconds since 1970.
+    pub at_ms: i64,
+    /// More, such as the reason of a failure. Holds no value of the environment.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub detail: Option<String>,
+}
+
+/// Proof that one holds a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseKey {
+    /// Where.
+    pub scope: Scope,
+    /// Grows with each holder of this scope.
+    pub generation: u64,
+}
+
+/// A lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// The proof.
+    pub key: LeaseKey,
+    /// When it ends unless renewed, milliseconds since 1970.
+    pub expires_ms: i64,
+}
+
+/// Somebody else holds the lease.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{holder} is deploying {scope}")]
+pub struct LeaseHeld {
+    /// Where.
+    pub scope: Scope,
+    /// Who: user, host and process.
+    pub holder: String,
+    /// Since when, milliseconds since 1970.
+    pub since_ms: i64,
+    /// When it ends unless renewed, milliseconds since 1970.
+    pub expires_ms: i64,
+}
+
+/// Where history is kept.
+#[async_trait]
+pub trait Ledger: Send + Sync {
+    /// Takes the lease of a scope for `ttl`. A lease that has expired, or whose holder is a
+    /// process of this machine that is gone, is taken over.
+    async fn acquire(
+        &self,
+        scope: &Scope,
+        holder: &str,
+        ttl: Duration,
+    ) -> Result<Result<Lease, LeaseHeld>, LedgerError>;
+    /// Prolongs a lease; [`LedgerError::LeaseLost`] when somebody else has it by now.
+    async fn renew(&self, key: &LeaseKey, ttl: Duration) -> Result<Lease, LedgerError>;
+    /// Gives a lease back. One that is not held any more is no error.
+    async fn release(&self, key: &LeaseKey) -> Result<(), LedgerError>;
+    /// Who holds the lease of a scope, if anybody.
+    async fn holder(&self, scope: &Scope) -> Result<Option<LeaseHeld>, LedgerError>;
+
+    /// Writes down that a deployment begins, and numbers it. Refused without the lease.
+    async fn begin(&self, deployment: &NewDeployment) -> Result<u64, LedgerError>;
+    /// Adds a line to a deployment's journal, on disk when this returns. Refused without the
+    /// lease.
+    async fn record(
+        &self,
+        lease: &LeaseKey,
+        number: u64,
+        entry: &JournalEntry,
+    ) -> Result<(), LedgerError>;
+    /// Writes down how a deployment ended, with the release as it turned out (images that were
+    /// built have their ids by now). Refused without the lease.
+    async fn end(
+        &self,
+        lease: &LeaseKey,
+        number: u64,
+        outcome: Outcome,
+        reason: Option<&str>,
+        release: &StoredRelease,
+    ) -> Result<(), LedgerError>;
+
+    /// Deployments of a scope, newest first, at most `limit`.
+    async fn deployments(
+        &self,
+        scope: &Scope,
+        limit: u32,
+    ) -> Result<Vec<Deployment>, LedgerError>;
+    /// One deployment.
+    async fn deployment(
+        &self,
+        scope: &Scope,
+        number: u64,
+    ) -> Result<Option<Deployment>, LedgerError>;
+    /// A deployment's journal, oldest line first.
+    async fn journal(&self, scope: &Scope, number: u64) -> Result<Vec<JournalEntry>, LedgerError>;
+    /// A deployment's values, decrypted.
+    async fn binding(&self, scope: &Scope, number: u64) -> Result<Secret<Vec<u8>>, LedgerError>;
+    /// All scopes that have a deployment.
+    async fn scopes(&self) -> Result<Vec<Scope>, LedgerError>;
+    /// Checks the hash chain; returns how many entries it holds.
+    async fn verify(&self) -> Result<u64, LedgerError>;
+}
+
+/// History could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The lease is somebody else's by now; nothing was written.
+    #[error("the lease of {0} is not ours any more")]
+    LeaseLost(Scope),
+    /// There is no such deployment.
+    #[error("{0} has no deployment {1}")]
+    NoSuchDeployment(Scope, u64),
+    /// An entry does not fit the hash chain, or cannot be read.
+    #[error("the ledger is damaged: {0}")]
+    Damaged(String),
+    /// Written by a newer version.
+    #[error("the ledger has schema {found}, this version reads up to {known}")]
+    TooNew {
+        /// Its schema.
+        found: i64,
+        /// The newest that we read.
+        known: i64,
+    },
+    /// The disk it is on is full.
+    #[error("no space is left for the ledger: {0}")]
+    DiskFull(String),
+    /// The file system or the database refused.
+    #[error("the ledger cannot be used: {0}")]
+    Storage(String),
+}

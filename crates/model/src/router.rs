@@ -1,0 +1,222 @@
+//! The trait behind which the edge stands.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::ObservedListener;
+
+/// Key of a pool: one container port of one service of one environment.
+///
+/// Prints as `shop/default/api:8000`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PoolKey {
+    /// The project.
+    pub project: String,
+    /// The environment.
+    pub environment: String,
+    /// The service.
+    pub service: String,
+    /// The port in the container.
+    pub port: u16,
+}
+
+impl PoolKey {
+    /// `project/environment`, the name under which the edge keeps what belongs together.
+    #[must_use]
+    pub fn owner(&self) -> String {
+        format!("{}/{}", self.project, self.environment)
+    }
+
+    /// Reads the printed form.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (rest, port) = text.rsplit_once(':')?;
+        let mut parts = rest.splitn(3, '/');
+        Some(Self {
+            project: parts.next()?.to_owned(),
+            environment: parts.next()?.to_owned(),
+            service: parts.next()?.to_owned(),
+            port: port.parse().ok()?,
+        })
+    }
+}
+
+impl fmt::Display for PoolKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}:{}", self.project, self.environment, self.service, self.port)
+    }
+}
+
+/// How a pool speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP: request by request.
+    Http,
+    /// Anything else over TCP: connection by connection.
+    Tcp,
+}
+
+/// A replica that a pool routes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoutedReplica {
+    /// The container's id.
+    pub container_id: String,
+    /// Its address.
+    pub address: IpAddr,
+    /// Subnet of the network that the address is in, in CIDR notation, by which the edge finds
+    /// the right one again after a restart.
+    pub subnet: Option<String>,
+}
+
+/// A pool as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolSpec {
+    /// Which one.
+    pub key: PoolKey,
+    /// How it speaks.
+    pub protocol: Protocol,
+    /// Whether requests are held.
+    pub held: bool,
+    /// Who answers.
+    pub replicas: Vec<RoutedReplica>,
+}
+
+/// A listener as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ListenerSpec {
+    /// Address on the host; nothing for all, IPv4 and IPv6.
+    pub address: Option<IpAddr>,
+    /// Port on the host; 0 lets the edge choose, and keep.
+    pub port: u16,
+    /// The pool that answers.
+    pub pool: PoolKey,
+}
+
+/// What should become of one environment's part of the table. Everything of it is named:
+/// pools and listeners of the environment that are absent here are removed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RouteChange {
+    /// The pools.
+    pub pools: Vec<PoolSpec>,
+    /// The listeners.
+    pub listeners: Vec<ListenerSpec>,
+}
+
+/// What the edge does for one environment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RouterState {
+    /// Version of the running edge.
+    pub version: String,
+    /// Generation of its table.
+    pub generation: u64,
+    /// The environment's pools.
+    pub pools: BTreeMap<PoolKey, PoolStatus>,
+    /// The environment's listeners.
+    pub listeners: Vec<ObservedListener>,
+    /// Host ports that *other* environments hold, with the owner.
+    pub foreign_listeners: Vec<(IpAddr, u16, String)>,
+}
+
+/// A pool as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolStatus {
+    /// How it speaks.
+    pub protocol: Protocol,
+    /// Whether requests are held.
+    pub held: bool,
+    /// Who answers, with requests in flight and streams.
+    pub replicas: Vec<(RoutedReplica, u64, u64)>,
+    /// Requests waiting.
+    pub waiting: u64,
+}
+
+/// What a probe should do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeRequest {
+    /// The container's own address.
+    pub address: IpAddr,
+    /// The container's port.
+    pub port: u16,
+    /// How to ask.
+    pub kind: ProbeKind,
+    /// Path of an HTTP request.
+    pub path: String,
+    /// How long to wait.
+    pub timeout: Duration,
+}
+
+/// How a probe asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProbeKind {
+    /// HTTP if it looks like HTTP, else TCP.
+    Auto,
+    /// An HTTP request.
+    Http,
+    /// A connection.
+    Tcp,
+}
+
+/// What a probe saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeOutcome {
+    /// Whether something accepted the connection and, where HTTP was spoken, answered.
+    pub answered: bool,
+    /// The status, where HTTP was spoken.
+    pub http_status: Option<u16>,
+    /// Whether HTTP was spoken.
+    pub is_http: bool,
+    /// What went wrong, in a word or two.
+    pub error: Option<String>,
+}
+
+/// The edge, seen from a deployment.
+#[async_trait]
+pub trait Router: Send + Sync {
+    /// Makes sure that an edge runs and answers. Safe to repeat.
+    async fn ensure(&self) -> Result<(), RouterError>;
+
+    /// What it does for one environment; nothing when no edge runs.
+    async fn state(&self, owner: &str) -> Result<Option<RouterState>, RouterError>;
+
+    /// Replaces one environment's part of the table in one swap, once all sockets are open and
+    /// the table is on disk. Either all of it happens or nothing. Safe to repeat.
+    async fn apply(&self, owner: &str, change: &RouteChange) -> Result<(), RouterError>;
+
+    /// Asks a replica on its own address.
+    async fn probe(&self, request: &ProbeRequest) -> Result<ProbeOutcome, RouterError>;
+
+    /// Waits until replicas that are not routed to any more have nothing in flight, at most
+    /// `limit`; returns what is still in flight.
+    async fn drain(
+        &self,
+        pool: &PoolKey,
+        container_ids: &[String],
+        limit: Duration,
+    ) -> Result<u64, RouterError>;
+}
+
+/// Why the edge did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum RouterError {
+    /// A host port could not be opened.
+    #[error("host port {port} is taken: {reason}")]
+    PortTaken {
+        /// The port.
+        port: u16,
+        /// What the kernel said.
+        reason: String,
+    },
+    /// No edge answers.
+    #[error("the edge does not answer: {0}")]
+    Unreachable(String),
+    /// It answered with something else.
+    #[error("the edge refused: {0}")]
+    Refused(String),
+    /// The engine could not start it.
+    #[error("the edge could not be started")]
+    Engine(#[from] crate::EngineError),
+}
