@@ -34,8 +34,14 @@ pub struct CreateReplica {
     pub service: String,
     /// The container's name.
     pub name: String,
+    /// The name that it will have when it is the live replica: an alias on its networks, as with
+    /// Compose, besides the service's name and the file's aliases.
+    pub base_name: String,
     /// The replica's number, from 1.
     pub number: u32,
+    /// Anonymous volumes to take over from the replica before, mount point to volume name, so
+    /// that what an image keeps under a `VOLUME` outlives its container.
+    pub anonymous_volumes: BTreeMap<String, String>,
     /// All labels of ours and of Compose; those of the service come on top of it.
     pub labels: BTreeMap<String, String>,
     /// Ports that the engine itself publishes, because the edge cannot carry them.

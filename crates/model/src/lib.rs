@@ -31,7 +31,7 @@ pub use observed::{
 };
 pub use plan::{
     Action, Cause, Change, ChangeKind, Gate, Goal, Note, Phase, Plan, PortProbe, Refusal,
-    RouteTarget, Step, StepId, Strategy,
+    RouteIntent, RouteTarget, Step, StepId, Strategy,
 };
 pub use replica::{BASE_NAME_LIMIT, ReplicaName, Standing};
 pub use router::{

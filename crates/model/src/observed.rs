@@ -57,6 +57,8 @@ pub struct ObservedContainer {
     pub networks: BTreeMap<String, Option<IpAddr>>,
     /// Names of the volumes that it mounts.
     pub volumes: BTreeSet<String>,
+    /// Anonymous ones among them, mount point to volume name.
+    pub anonymous_volumes: BTreeMap<String, String>,
     /// Host ports that the engine publishes for it.
     pub published: Vec<PublishedPort>,
     /// When it was created, milliseconds since 1970.

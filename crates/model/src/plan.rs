@@ -134,6 +134,8 @@ pub struct Change {
     pub gate: Option<String>,
     /// The deployment whose replicas come back, where they do.
     pub revives: Option<u64>,
+    /// What happens besides, in a few words: `pulled`, `built from ./api`.
+    pub details: Vec<String>,
 }
 
 /// Something to know before acting.
@@ -233,6 +235,19 @@ pub struct RouteTarget {
     pub networks: Vec<String>,
 }
 
+/// A change of routes, in terms of container names. What it does not name stays.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RouteIntent {
+    /// Pools to make or replace.
+    pub pools: Vec<RouteTarget>,
+    /// Listeners to open.
+    pub listeners: Vec<ListenerSpec>,
+    /// Pools to remove.
+    pub drop_pools: Vec<PoolKey>,
+    /// Listeners to close.
+    pub drop_listeners: Vec<ListenerSpec>,
+}
+
 /// What a step does. Each can be done twice.
 #[derive(Debug, Clone)]
 pub enum Action {
@@ -273,18 +288,14 @@ pub enum Action {
         /// What must hold.
         gate: Gate,
     },
-    /// Replaces the environment's part of the edge's table, in one swap.
+    /// Changes part of the environment's routes at the edge, in one swap.
     Route {
         /// What it is for: `hold db`, `switch api web`.
         what: String,
-        /// All pools afterwards.
-        pools: Vec<RouteTarget>,
-        /// All listeners afterwards.
-        listeners: Vec<ListenerSpec>,
-        /// All pools before, for undoing.
-        pools_before: Vec<RouteTarget>,
-        /// All listeners before, for undoing.
-        listeners_before: Vec<ListenerSpec>,
+        /// What to change.
+        to: RouteIntent,
+        /// What to change back in undoing.
+        back: RouteIntent,
     },
     /// Waits until replicas have nothing in flight.
     Drain {

@@ -96,14 +96,17 @@ pub struct ListenerSpec {
     pub pool: PoolKey,
 }
 
-/// What should become of one environment's part of the table. Everything of it is named:
-/// pools and listeners of the environment that are absent here are removed.
+/// A change of one environment's part of the table. What it does not name stays.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RouteChange {
-    /// The pools.
+    /// Pools to make or replace.
     pub pools: Vec<PoolSpec>,
-    /// The listeners.
+    /// Listeners to open; one that is open already stays open.
     pub listeners: Vec<ListenerSpec>,
+    /// Pools to remove.
+    pub drop_pools: Vec<PoolKey>,
+    /// Listeners to close.
+    pub drop_listeners: Vec<ListenerSpec>,
 }
 
 /// What the edge does for one environment.
@@ -182,7 +185,7 @@ pub trait Router: Send + Sync {
     /// What it does for one environment; nothing when no edge runs.
     async fn state(&self, owner: &str) -> Result<Option<RouterState>, RouterError>;
 
-    /// Replaces one environment's part of the table in one swap, once all sockets are open and
+    /// Changes one environment's part of the table in one swap, once all sockets are open and
     /// the table is on disk. Either all of it happens or nothing. Safe to repeat.
     async fn apply(&self, owner: &str, change: &RouteChange) -> Result<(), RouterError>;
 
