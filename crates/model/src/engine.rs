@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::{
-    Desired, Fields, ImageInfo, Observed, ObservedContainer, PublishedPort, ServiceSpec,
-};
+use crate::{Desired, Fields, ImageInfo, Observed, ObservedContainer, PublishedPort, ServiceSpec};
 
 /// Version and nature of an engine.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -253,11 +253,7 @@ pub trait Ledger: Send + Sync {
     ) -> Result<(), LedgerError>;
 
     /// Deployments of a scope, newest first, at most `limit`.
-    async fn deployments(
-        &self,
-        scope: &Scope,
-        limit: u32,
-    ) -> Result<Vec<Deployment>, LedgerError>;
+    async fn deployments(&self, scope: &Scope, limit: u32) -> Result<Vec<Deployment>, LedgerError>;
     /// One deployment.
     async fn deployment(
         &self,

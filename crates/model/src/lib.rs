@@ -22,12 +22,12 @@ pub use engine::{
 pub use image::{ImageInfo, ImageOrigin, ImagePin};
 pub use labels::*;
 pub use ledger::{
-    Deployment, DeploymentState, JournalEntry, Ledger, LedgerError, Lease, LeaseHeld, LeaseKey,
+    Deployment, DeploymentState, JournalEntry, Lease, LeaseHeld, LeaseKey, Ledger, LedgerError,
     NewDeployment, Outcome, Scope, StepState, StoredImage, StoredRelease, StoredService,
 };
 pub use observed::{
-    ContainerState, Health, Observed, ObservedContainer, ObservedListener, ObservedNetwork,
-    ObservedVolume, PublishedPort,
+    ContainerState, Health, NetworkAddress, Observed, ObservedContainer, ObservedListener,
+    ObservedNetwork, ObservedVolume, PublishedPort,
 };
 pub use plan::{
     Action, Cause, Change, ChangeKind, Gate, Goal, Note, Phase, Plan, PortProbe, Refusal,

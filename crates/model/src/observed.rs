@@ -54,7 +54,7 @@ pub struct ObservedContainer {
     /// Its configuration in the engine's terms.
     pub facts: Fields,
     /// Networks by engine name, with its address there while it runs.
-    pub networks: BTreeMap<String, Option<IpAddr>>,
+    pub networks: BTreeMap<String, Option<NetworkAddress>>,
     /// Names of the volumes that it mounts.
     pub volumes: BTreeSet<String>,
     /// Anonymous ones among them, mount point to volume name.
@@ -65,6 +65,34 @@ pub struct ObservedContainer {
     pub created_ms: i64,
     /// When it was last started, milliseconds since 1970.
     pub started_ms: Option<i64>,
+}
+
+/// An address in a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NetworkAddress {
+    /// The address.
+    pub address: IpAddr,
+    /// Length of the network's prefix in bits.
+    pub prefix_bits: u8,
+}
+
+impl NetworkAddress {
+    /// The network in CIDR notation, such as `172.18.0.0/16`.
+    #[must_use]
+    pub fn subnet(&self) -> String {
+        let bits = u32::from(self.prefix_bits);
+        let network: IpAddr = match self.address {
+            IpAddr::V4(v4) => {
+                let mask = u32::MAX.checked_shl(32 - bits.min(32)).unwrap_or(0);
+                std::net::Ipv4Addr::from(u32::from(v4) & mask).into()
+            }
+            IpAddr::V6(v6) => {
+                let mask = u128::MAX.checked_shl(128 - bits.min(128)).unwrap_or(0);
+                std::net::Ipv6Addr::from(u128::from(v6) & mask).into()
+            }
+        };
+        format!("{network}/{bits}")
+    }
 }
 
 /// What a container is doing.

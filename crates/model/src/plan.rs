@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use crate::{CreateReplica, EngineNetwork, EngineVolume, ImagePin, ListenerSpec, PoolKey, Protocol};
+use crate::{
+    CreateReplica, EngineNetwork, EngineVolume, ImagePin, ListenerSpec, PoolKey, Protocol,
+};
 
 /// What a plan is for.
 #[derive(Debug, Clone, PartialEq, Eq)]

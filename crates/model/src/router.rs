@@ -60,6 +60,21 @@ pub enum Protocol {
     Tcp,
 }
 
+impl Protocol {
+    /// Ports that by convention do not speak HTTP: databases, brokers, mail, SSH. They are not
+    /// asked with HTTP, which would fill their logs with complaints.
+    const NOT_HTTP: &[u16] = &[
+        21, 22, 23, 25, 53, 110, 143, 389, 465, 587, 636, 993, 995, 1433, 1521, 1883, 3306, 4222,
+        5432, 5433, 5671, 5672, 6379, 6432, 8883, 9042, 9092, 11211, 27017,
+    ];
+
+    /// How a port probably speaks, before anybody could ask it.
+    #[must_use]
+    pub fn guess(port: u16) -> Self {
+        if Self::NOT_HTTP.contains(&port) { Self::Tcp } else { Self::Http }
+    }
+}
+
 /// A replica that a pool routes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoutedReplica {

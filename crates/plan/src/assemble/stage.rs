@@ -1,0 +1,762 @@
+//! The stages of a deployment as steps.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use shiplap_compose::model::Condition;
+use shiplap_model::{
+    Action, BuildRequest, ChangeKind, ContainerState, CreateReplica, EngineNetwork, EngineVolume,
+    ImageOrigin, ListenerSpec, ObservedContainer, Phase, PoolKey, PublishedPort, ReplicaName,
+    RouteIntent, RouteTarget, Standing, Step, StepId,
+};
+
+use super::Context;
+use crate::routes;
+use crate::service::{Fresh, Origin, ServicePlan};
+
+/// Collects steps.
+struct Steps {
+    steps: Vec<Step>,
+}
+
+impl Steps {
+    fn push(
+        &mut self,
+        phase: Phase,
+        service: Option<&str>,
+        action: Action,
+        after: impl IntoIterator<Item = StepId>,
+    ) -> StepId {
+        let id = StepId(u32::try_from(self.steps.len()).expect("fewer than 2^32 steps") + 1);
+        let mut after: Vec<StepId> = after.into_iter().collect();
+        after.sort_unstable();
+        after.dedup();
+        let service = service.map(str::to_owned);
+        self.steps.push(Step { id, action, after, service, phase });
+        id
+    }
+}
+
+/// What other steps wait for, by service.
+#[derive(Default)]
+struct Progress<'a> {
+    starts: BTreeMap<&'a str, Vec<StepId>>,
+    gates: BTreeMap<&'a str, Vec<StepId>>,
+    creates: BTreeMap<&'a str, Vec<StepId>>,
+    stops: BTreeMap<&'a str, Vec<StepId>>,
+}
+
+pub(super) fn steps(context: &Context<'_>) -> Vec<Step> {
+    let mut steps = Steps { steps: Vec::new() };
+    let ready = prepare(context, &mut steps);
+    let mut progress = Progress::default();
+    for name in &context.order {
+        create(context, &mut steps, &mut progress, name, &ready);
+    }
+    let held = held_group(context);
+    let early: Vec<&str> =
+        context.order.iter().copied().filter(|name| !held.after.contains(name)).collect();
+    for name in &early {
+        start(context, &mut steps, &mut progress, name, &[]);
+    }
+    let release = replace_in_place(context, &mut steps, &mut progress, &held, &ready);
+    let late: Vec<&str> = context
+        .order
+        .iter()
+        .copied()
+        .filter(|name| held.after.contains(name) && !held.replaced.contains(name))
+        .collect();
+    for name in late {
+        start(context, &mut steps, &mut progress, name, &release);
+    }
+    let moved = switch(context, &mut steps, &progress, &release, &ready);
+    let watched = watch(context, &mut steps, &moved);
+    tidy(context, &mut steps, &watched);
+    steps.steps
+}
+
+/// Whether an old replica must stop before the edge can hold its port.
+pub(crate) fn takes_over(context: &Context<'_>, service: &ServicePlan<'_>) -> bool {
+    let wanted = &context.wanted[service.spec.name.as_str()];
+    service
+        .leave
+        .iter()
+        .any(|c| c.state == ContainerState::Running && routes::published_by_engine(c, wanted))
+}
+
+// --- 1. What can be missing -------------------------------------------------------------------
+
+fn prepare(context: &Context<'_>, steps: &mut Steps) -> Vec<StepId> {
+    let mut ready = images(context, steps);
+    let barrier = ready.clone();
+    let routes = context.services.iter().any(|(name, service)| {
+        !context.wanted[name].is_empty() && (service.changes() || service.kind == ChangeKind::Route)
+    });
+    let mut open_after = barrier.clone();
+    if routes {
+        let edge = steps.push(Phase::Prepare, None, Action::EnsureEdge, []);
+        open_after.push(edge);
+        ready.push(edge);
+    }
+    ready.extend(networks(context, steps, &barrier));
+    ready.extend(volumes(context, steps, &barrier));
+    ready.extend(open_ports(context, steps, &open_after));
+    ready
+}
+
+fn images(context: &Context<'_>, steps: &mut Steps) -> Vec<StepId> {
+    let mut seen = BTreeSet::new();
+    let mut ids = Vec::new();
+    for name in &context.order {
+        let service = &context.services[name];
+        let creates = service.fresh.iter().any(|f| matches!(f.origin, Origin::Create));
+        let image = &service.spec.image;
+        if !creates || !seen.insert(image.reference.as_str()) {
+            continue;
+        }
+        let platform = service.spec.service.platform.clone();
+        let action = match (image.origin, &service.spec.service.build) {
+            (ImageOrigin::Pull, _) => Action::Pull { image: image.clone(), platform },
+            (ImageOrigin::Build, Some(build)) => Action::Build {
+                request: Box::new(BuildRequest {
+                    tag: image.reference.clone(),
+                    build: build.clone(),
+                    platform,
+                }),
+            },
+            (ImageOrigin::Local | ImageOrigin::Build, _) => continue,
+        };
+        ids.push(steps.push(Phase::Prepare, Some(name), action, []));
+    }
+    ids
+}
+
+fn networks(context: &Context<'_>, steps: &mut Steps, after: &[StepId]) -> Vec<StepId> {
+    let mut ids = Vec::new();
+    for (key, spec) in context.desired.compose.networks.iter().filter(|(_, n)| !n.external) {
+        let used = context
+            .services
+            .values()
+            .any(|s| !s.fresh.is_empty() && s.spec.service.networks.contains_key(key));
+        let name = spec.name.clone().unwrap_or_else(|| key.clone());
+        if !used || context.observed.networks.contains_key(&name) {
+            continue;
+        }
+        let mut labels: BTreeMap<String, String> = spec.labels.clone().into_iter().collect();
+        labels.insert(shiplap_model::COMPOSE_NETWORK.to_owned(), key.clone());
+        labels.extend(project_labels(context));
+        let network = EngineNetwork { name, key: key.clone(), spec: spec.clone(), labels };
+        let action = Action::CreateNetwork(Box::new(network));
+        ids.push(steps.push(Phase::Prepare, None, action, after.iter().copied()));
+    }
+    ids
+}
+
+fn volumes(context: &Context<'_>, steps: &mut Steps, after: &[StepId]) -> Vec<StepId> {
+    let mut ids = Vec::new();
+    for (key, spec) in context.desired.compose.volumes.iter().filter(|(_, v)| !v.external) {
+        let used = context.services.values().any(|s| {
+            !s.fresh.is_empty()
+                && s.spec.service.volumes.iter().any(|m| m.source.as_deref() == Some(key.as_str()))
+        });
+        let name = spec.name.clone().unwrap_or_else(|| key.clone());
+        if !used || context.observed.volumes.contains_key(&name) {
+            continue;
+        }
+        let mut labels: BTreeMap<String, String> = spec.labels.clone().into_iter().collect();
+        labels.insert(shiplap_model::COMPOSE_VOLUME.to_owned(), key.clone());
+        labels.extend(project_labels(context));
+        let volume = EngineVolume { name, key: key.clone(), spec: spec.clone(), labels };
+        let action = Action::CreateVolume(Box::new(volume));
+        ids.push(steps.push(Phase::Prepare, None, action, after.iter().copied()));
+    }
+    ids
+}
+
+fn project_labels(context: &Context<'_>) -> [(String, String); 2] {
+    [
+        (shiplap_model::COMPOSE_PROJECT.to_owned(), context.desired.project.clone()),
+        (shiplap_model::COMPOSE_VERSION.to_owned(), context.policy.version.clone()),
+    ]
+}
+
+/// Opens the host ports that nobody listens on yet, with requests held: a port that somebody
+/// else has is found now, and early callers wait rather than being refused.
+fn open_ports(context: &Context<'_>, steps: &mut Steps, after: &[StepId]) -> Option<StepId> {
+    let mut to = RouteIntent::default();
+    let mut back = RouteIntent::default();
+    for (name, service) in &context.services {
+        if service.fresh.is_empty() || engine_publishes(context, service) {
+            continue;
+        }
+        for wanted in &context.wanted[name] {
+            let listener = &wanted.listener;
+            if listens(context, listener) {
+                continue;
+            }
+            to.listeners.push(listener.clone());
+            back.drop_listeners.push(listener.clone());
+            if pool_before(context, &listener.pool).is_none()
+                && !to.pools.iter().any(|pool| pool.key == listener.pool)
+            {
+                to.pools.push(RouteTarget {
+                    key: listener.pool.clone(),
+                    protocol: wanted.protocol,
+                    replicas: Vec::new(),
+                    held: true,
+                    networks: Vec::new(),
+                });
+                back.drop_pools.push(listener.pool.clone());
+            }
+        }
+    }
+    if to.listeners.is_empty() {
+        return None;
+    }
+    let mut ports: Vec<String> = to
+        .listeners
+        .iter()
+        .map(|l| if l.port == 0 { "any".to_owned() } else { l.port.to_string() })
+        .collect();
+    ports.dedup();
+    let what = format!("open port {}", ports.join(", "));
+    let action = Action::Route { what, to, back };
+    Some(steps.push(Phase::Prepare, None, action, after.iter().copied()))
+}
+
+fn engine_publishes(context: &Context<'_>, service: &ServicePlan<'_>) -> bool {
+    let wanted = &context.wanted[service.spec.name.as_str()];
+    service.leave.iter().any(|c| routes::published_by_engine(c, wanted))
+}
+
+fn listens(context: &Context<'_>, wanted: &ListenerSpec) -> bool {
+    wanted.port != 0
+        && context.observed.router.iter().flat_map(|r| &r.listeners).any(|listener| {
+            listener.pool == wanted.pool
+                && listener.port == wanted.port
+                && wanted
+                    .address
+                    .map_or(listener.address.is_unspecified(), |a| a == listener.address)
+        })
+}
+
+/// A pool as the edge has it now, by container names.
+fn pool_before(context: &Context<'_>, key: &PoolKey) -> Option<RouteTarget> {
+    let pool = context.observed.router.as_ref()?.pools.get(key)?;
+    Some(RouteTarget {
+        key: key.clone(),
+        protocol: Some(pool.protocol),
+        replicas: pool
+            .replicas
+            .iter()
+            .filter_map(|(replica, _, _)| context.name_of(&replica.container_id))
+            .collect(),
+        held: pool.held,
+        networks: context
+            .services
+            .get(key.service.as_str())
+            .map_or_else(Vec::new, |service| context.networks_of(&service.spec.name)),
+    })
+}
+
+// --- 2. New replicas --------------------------------------------------------------------------
+
+fn create<'a>(
+    context: &Context<'a>,
+    steps: &mut Steps,
+    progress: &mut Progress<'a>,
+    name: &'a str,
+    ready: &[StepId],
+) {
+    let service = &context.services[name];
+    for fresh in service.fresh.iter().filter(|f| matches!(f.origin, Origin::Create)) {
+        let mut after = ready.to_vec();
+        for peer in peers(context, service).keys() {
+            after.extend(progress.creates.get(peer.as_str()).into_iter().flatten());
+        }
+        let action = Action::Create(Box::new(replica(context, service, fresh)));
+        let id = steps.push(Phase::Change, Some(name), action, after);
+        progress.creates.entry(name).or_default().push(id);
+    }
+}
+
+fn replica(context: &Context<'_>, service: &ServicePlan<'_>, fresh: &Fresh<'_>) -> CreateReplica {
+    let spec = service.spec;
+    let digests = spec.fields.digests(&format!("{}:{}", context.policy.deployment, fresh.base));
+    let mut labels = BTreeMap::from(project_labels(context));
+    let label = |key: &str, value: String| (key.to_owned(), value);
+    labels.extend([
+        label(shiplap_model::COMPOSE_SERVICE, spec.name.clone()),
+        label(shiplap_model::COMPOSE_NUMBER, fresh.number.to_string()),
+        label(shiplap_model::COMPOSE_ONEOFF, "False".to_owned()),
+        label(shiplap_model::COMPOSE_CONFIG_HASH, digests.whole()),
+        label(shiplap_model::COMPOSE_WORKING_DIR, context.desired.working_dir.clone()),
+        label(shiplap_model::COMPOSE_FILES, context.desired.config_files.join(",")),
+        label(shiplap_model::ENVIRONMENT, context.desired.environment.clone()),
+        label(shiplap_model::DEPLOYMENT, context.policy.deployment.to_string()),
+        label(shiplap_model::FIELDS, digests.to_label()),
+    ]);
+    let anonymous_volumes = service
+        .leave
+        .iter()
+        .find(|old| old.number == fresh.number)
+        .map(|old| old.anonymous_volumes.clone())
+        .unwrap_or_default();
+    CreateReplica {
+        service: spec.name.clone(),
+        name: fresh.name.clone(),
+        base_name: fresh.base.clone(),
+        number: fresh.number,
+        anonymous_volumes,
+        labels,
+        publish: published_by_engine(service),
+        peers: peers(context, service),
+    }
+}
+
+/// Ports that only the engine can carry.
+fn published_by_engine(service: &ServicePlan<'_>) -> Vec<PublishedPort> {
+    let ports = &service.spec.service.ports;
+    ports
+        .iter()
+        .filter_map(|port| {
+            let protocol = port.protocol.as_deref().filter(|p| *p != "tcp")?;
+            Some(PublishedPort {
+                host_address: port.host_ip.as_deref().and_then(|ip| ip.parse().ok()),
+                host_port: port.published_range().map_or(0, |(first, _)| first),
+                container_port: port.target,
+                protocol: protocol.to_owned(),
+            })
+        })
+        .collect()
+}
+
+/// The containers that stand for services whose namespaces or volumes this one uses.
+fn peers(context: &Context<'_>, service: &ServicePlan<'_>) -> BTreeMap<String, String> {
+    let spec = &service.spec.service;
+    let modes = [&spec.network_mode, &spec.ipc, &spec.pid].into_iter().flatten();
+    let namespaces = modes.filter_map(|mode| mode.strip_prefix("service:"));
+    let volumes = spec
+        .volumes_from
+        .iter()
+        .filter(|from| !from.starts_with("container:"))
+        .map(|from| from.split(':').next().unwrap_or(from));
+    let links = spec.links.iter().map(|link| link.split(':').next().unwrap_or(link));
+    namespaces
+        .chain(volumes)
+        .chain(links)
+        .filter_map(|name| {
+            let other = context.services.get(name)?;
+            Some((name.to_owned(), other.serving().into_iter().next()?))
+        })
+        .collect()
+}
+
+/// Starts the new replicas of a service and waits for their gates.
+fn start<'a>(
+    context: &Context<'a>,
+    steps: &mut Steps,
+    progress: &mut Progress<'a>,
+    name: &'a str,
+    also_after: &[StepId],
+) {
+    let service = &context.services[name];
+    let mut before = also_after.to_vec();
+    for (dependency, how) in &service.spec.service.depends_on {
+        let done = match how.condition {
+            Condition::Started => &progress.starts,
+            Condition::Healthy | Condition::CompletedSuccessfully => &progress.gates,
+        };
+        before.extend(done.get(dependency.as_str()).into_iter().flatten());
+    }
+    before.extend(progress.creates.get(name).into_iter().flatten());
+    before.extend(progress.stops.get(name).into_iter().flatten());
+    for fresh in &service.fresh {
+        let container = fresh.name.clone();
+        let action = match fresh.origin {
+            Origin::Revive(old) => match old.state {
+                ContainerState::Running | ContainerState::Restarting => None,
+                ContainerState::Paused => Some(Action::Thaw { container }),
+                ContainerState::Created | ContainerState::Exited(_) | ContainerState::Dead => {
+                    Some(Action::Start { container })
+                }
+            },
+            Origin::Create => Some(Action::Start { container }),
+        };
+        let started =
+            action.map(|action| steps.push(Phase::Change, Some(name), action, before.clone()));
+        progress.starts.entry(name).or_default().extend(started);
+        let gate = Action::Gate { container: fresh.name.clone(), gate: service.gate.clone() };
+        let after = started.map_or_else(|| before.clone(), |id| vec![id]);
+        let id = steps.push(Phase::Change, Some(name), gate, after);
+        progress.gates.entry(name).or_default().push(id);
+    }
+}
+
+// --- 3. Replaced in place ---------------------------------------------------------------------
+
+/// What is held while stop-first services are replaced.
+#[derive(Default)]
+struct Held<'a> {
+    /// Services that are replaced in place.
+    replaced: BTreeSet<&'a str>,
+    /// Those, and all services that need them and change: they start after it.
+    after: BTreeSet<&'a str>,
+    /// Pools that are held, as they are now.
+    pools: Vec<RouteTarget>,
+}
+
+fn held_group<'a>(context: &Context<'a>) -> Held<'a> {
+    let mut held = Held::default();
+    let mut affected = BTreeSet::new();
+    for name in &context.order {
+        if context.services[name].stops_first() {
+            held.replaced.insert(*name);
+            affected.insert(*name);
+            affected.extend(context.dependents(name));
+        }
+    }
+    held.after = affected.clone();
+    let pools = context.observed.router.iter().flat_map(|router| router.pools.keys());
+    held.pools = pools
+        .filter(|key| affected.contains(key.service.as_str()))
+        .filter_map(|key| pool_before(context, key))
+        .filter(|pool| !pool.replicas.is_empty())
+        .collect();
+    held
+}
+
+/// Holds, stops, starts, gates, releases. Returns the steps after which requests flow again.
+fn replace_in_place<'a>(
+    context: &Context<'a>,
+    steps: &mut Steps,
+    progress: &mut Progress<'a>,
+    held: &Held<'a>,
+    ready: &[StepId],
+) -> Vec<StepId> {
+    if held.replaced.is_empty() {
+        return Vec::new();
+    }
+    // Whatever can still fail without having touched anything comes first.
+    let mut before: Vec<StepId> = ready.to_vec();
+    before.extend(progress.creates.values().flatten());
+    before.extend(progress.gates.values().flatten());
+    let stop_after = hold(context, steps, held, &before);
+    // Those that need others stop before them.
+    for name in context.order.iter().rev().filter(|name| held.replaced.contains(*name)) {
+        let service = &context.services[name];
+        let mut after = stop_after.clone();
+        for dependent in context.dependents(name) {
+            after.extend(progress.stops.get(dependent).into_iter().flatten());
+        }
+        for old in &service.leave {
+            let id = steps.push(Phase::Change, Some(name), stop(service, old), after.clone());
+            progress.stops.entry(name).or_default().push(id);
+        }
+    }
+    let in_place: Vec<&str> =
+        context.order.iter().copied().filter(|name| held.replaced.contains(name)).collect();
+    for name in &in_place {
+        start(context, steps, progress, name, &[]);
+    }
+    let gates: Vec<StepId> = in_place
+        .iter()
+        .flat_map(|name| progress.gates.get(name).into_iter().flatten().copied())
+        .collect();
+    let others_start = context.services.iter().any(|(name, service)| {
+        held.after.contains(name) && !held.replaced.contains(name) && !service.fresh.is_empty()
+    });
+    // Where nobody else starts, the switch itself lets requests go on.
+    if held.pools.is_empty() || !others_start {
+        gates
+    } else {
+        release(context, steps, held, &gates)
+    }
+}
+
+fn hold(
+    context: &Context<'_>,
+    steps: &mut Steps,
+    held: &Held<'_>,
+    before: &[StepId],
+) -> Vec<StepId> {
+    if held.pools.is_empty() {
+        return before.to_vec();
+    }
+    let action = Action::Route {
+        what: format!("hold {}", services_of(&held.pools).join(" ")),
+        to: RouteIntent { pools: held_pools(held), ..RouteIntent::default() },
+        back: RouteIntent { pools: held.pools.clone(), ..RouteIntent::default() },
+    };
+    let holding = steps.push(Phase::Change, None, action, before.iter().copied());
+    let mut containers: Vec<String> =
+        held.pools.iter().flat_map(|pool| pool.replicas.clone()).collect();
+    containers.sort();
+    containers.dedup();
+    let drain = Action::Drain {
+        pools: held.pools.iter().map(|pool| pool.key.clone()).collect(),
+        containers,
+        limit: context.policy.limits.drain,
+    };
+    vec![steps.push(Phase::Change, None, drain, [holding])]
+}
+
+fn release(
+    context: &Context<'_>,
+    steps: &mut Steps,
+    held: &Held<'_>,
+    gates: &[StepId],
+) -> Vec<StepId> {
+    let pools = held
+        .pools
+        .iter()
+        .map(|pool| {
+            let service = pool.key.service.as_str();
+            let replicas = if held.replaced.contains(service) {
+                context.services[service].serving()
+            } else {
+                pool.replicas.clone()
+            };
+            RouteTarget { replicas, held: false, ..pool.clone() }
+        })
+        .collect();
+    let action = Action::Route {
+        what: format!("release {}", services_of(&held.pools).join(" ")),
+        to: RouteIntent { pools, ..RouteIntent::default() },
+        back: RouteIntent { pools: held_pools(held), ..RouteIntent::default() },
+    };
+    vec![steps.push(Phase::Change, None, action, gates.iter().copied())]
+}
+
+fn held_pools(held: &Held<'_>) -> Vec<RouteTarget> {
+    let pools = held.pools.iter();
+    pools.map(|pool| RouteTarget { replicas: Vec::new(), held: true, ..pool.clone() }).collect()
+}
+
+fn services_of(pools: &[RouteTarget]) -> Vec<&str> {
+    let mut services: Vec<&str> = pools.iter().map(|pool| pool.key.service.as_str()).collect();
+    services.sort_unstable();
+    services.dedup();
+    services
+}
+
+fn stop(service: &ServicePlan<'_>, old: &ObservedContainer) -> Action {
+    Action::Stop { container: old.name.clone(), grace: grace(service), gate: service.gate.clone() }
+}
+
+fn grace(service: &ServicePlan<'_>) -> Option<Duration> {
+    service.spec.service.stop_grace_period.and_then(|grace| grace.as_std())
+}
+
+// --- 4. The switch ----------------------------------------------------------------------------
+
+fn switch<'a>(
+    context: &Context<'a>,
+    steps: &mut Steps,
+    progress: &Progress<'a>,
+    release: &[StepId],
+    ready: &[StepId],
+) -> Vec<StepId> {
+    let mut after: Vec<StepId> = progress.gates.values().flatten().copied().collect();
+    after.extend(release);
+    if after.is_empty() {
+        after.extend(ready);
+    }
+    for name in &context.order {
+        let service = &context.services[name];
+        if service.stops_first() || !takes_over(context, service) {
+            continue;
+        }
+        let stops: Vec<StepId> = service
+            .leave
+            .iter()
+            .map(|old| steps.push(Phase::Change, Some(name), stop(service, old), after.clone()))
+            .collect();
+        after.extend(stops);
+    }
+    let (to, back) = switch_intents(context);
+    if to == RouteIntent::default() {
+        return after;
+    }
+    let mut moved: Vec<&str> = services_of(&to.pools);
+    let dropped: Vec<&str> = to.drop_pools.iter().map(|key| key.service.as_str()).collect();
+    moved.extend(dropped);
+    moved.dedup();
+    let what = format!("switch {}", moved.join(" "));
+    vec![steps.push(Phase::Change, None, Action::Route { what, to, back }, after)]
+}
+
+fn switch_intents(context: &Context<'_>) -> (RouteIntent, RouteIntent) {
+    let mut to = RouteIntent::default();
+    let mut back = RouteIntent::default();
+    let held = held_group(context);
+    for (name, service) in &context.services {
+        let moves = service.changes()
+            || service.kind == ChangeKind::Route
+            || held.pools.iter().any(|pool| pool.key.service == *name);
+        if !moves {
+            continue;
+        }
+        for wanted in &context.wanted[name] {
+            let key = &wanted.listener.pool;
+            to.listeners.push(wanted.listener.clone());
+            if to.pools.iter().any(|pool| pool.key == *key) {
+                continue;
+            }
+            to.pools.push(RouteTarget {
+                key: key.clone(),
+                protocol: wanted.protocol,
+                replicas: service.serving(),
+                held: false,
+                networks: context.networks_of(name),
+            });
+            // What was held before it moved goes back to being held: undoing goes on from there.
+            let holding = held.pools.iter().any(|pool| pool.key == *key);
+            match pool_before(context, key) {
+                Some(pool) if holding => {
+                    back.pools.push(RouteTarget { replicas: Vec::new(), held: true, ..pool });
+                }
+                Some(pool) => back.pools.push(pool),
+                None => back.drop_pools.push(key.clone()),
+            }
+        }
+    }
+    for listener in &to.listeners {
+        if !listens(context, listener) {
+            back.drop_listeners.push(listener.clone());
+        }
+    }
+    drop_stale(context, &mut to, &mut back);
+    (to, back)
+}
+
+/// Routes of the environment that nothing asks for any more.
+fn drop_stale(context: &Context<'_>, to: &mut RouteIntent, back: &mut RouteIntent) {
+    let Some(router) = &context.observed.router else { return };
+    let may_go = |service: &str| match context.services.get(service) {
+        Some(plan) => plan.changes() || plan.kind == ChangeKind::Route,
+        None => context.policy.remove_orphans || !context.orphans.contains_key(service),
+    };
+    let wanted = || context.wanted.values().flatten();
+    for listener in router.listeners.iter().filter(|l| may_go(&l.pool.service)) {
+        let stays = wanted().any(|w| {
+            w.listener.pool == listener.pool
+                && (w.listener.port == listener.port || w.listener.port == 0)
+                && w.listener
+                    .address
+                    .map_or(listener.address.is_unspecified(), |a| a == listener.address)
+        });
+        if !stays {
+            let spec = ListenerSpec {
+                address: Some(listener.address),
+                port: listener.port,
+                pool: listener.pool.clone(),
+            };
+            to.drop_listeners.push(spec.clone());
+            back.listeners.push(spec);
+        }
+    }
+    for key in router.pools.keys().filter(|key| may_go(&key.service)) {
+        if !wanted().any(|w| w.listener.pool == *key) {
+            to.drop_pools.push(key.clone());
+            back.pools.extend(pool_before(context, key));
+        }
+    }
+}
+
+// --- 5. Watching ------------------------------------------------------------------------------
+
+fn watch(context: &Context<'_>, steps: &mut Steps, after: &[StepId]) -> Vec<StepId> {
+    let mut containers = Vec::new();
+    let mut window = Duration::ZERO;
+    for service in context.services.values() {
+        // What comes up for the first time has nothing to go back to.
+        if service.kind != ChangeKind::Replace || service.gate.completes {
+            continue;
+        }
+        containers.extend(service.fresh.iter().map(|fresh| fresh.name.clone()));
+        window = window.max(monitor(context, service));
+    }
+    if containers.is_empty() || window.is_zero() {
+        return after.to_vec();
+    }
+    let action = Action::Watch { containers, window };
+    vec![steps.push(Phase::Change, None, action, after.iter().copied())]
+}
+
+fn monitor(context: &Context<'_>, service: &ServicePlan<'_>) -> Duration {
+    let update = service.spec.service.deploy.as_ref().and_then(|d| d.update_config.as_ref());
+    update.and_then(|config| config.monitor?.as_std()).unwrap_or(context.policy.limits.watch)
+}
+
+// --- 6. Leaving -------------------------------------------------------------------------------
+
+fn tidy(context: &Context<'_>, steps: &mut Steps, after: &[StepId]) {
+    for name in &context.order {
+        let service = &context.services[name];
+        let gone = if service.changes() { leave(context, steps, service, after) } else { vec![] };
+        let settled = if gone.is_empty() { after.to_vec() } else { gone };
+        for fresh in service.fresh.iter().filter(|fresh| fresh.name != fresh.base) {
+            let action = Action::Rename { from: fresh.name.clone(), to: fresh.base.clone() };
+            steps.push(Phase::Tidy, Some(name), action, settled.iter().copied());
+        }
+        for old in &service.discard {
+            let action = Action::Remove { container: old.name.clone(), grace: grace(service) };
+            steps.push(Phase::Tidy, Some(name), action, after.iter().copied());
+        }
+    }
+    if context.policy.remove_orphans {
+        for (name, containers) in &context.orphans {
+            for container in containers {
+                let action = Action::Remove { container: container.name.clone(), grace: None };
+                steps.push(Phase::Tidy, Some(name), action, after.iter().copied());
+            }
+        }
+    }
+}
+
+/// Old replicas finish, stop, and give up the name. Returns the last steps.
+fn leave(
+    context: &Context<'_>,
+    steps: &mut Steps,
+    service: &ServicePlan<'_>,
+    after: &[StepId],
+) -> Vec<StepId> {
+    let name = Some(service.spec.name.as_str());
+    let stopped = service.stops_first() || takes_over(context, service);
+    let keeps = service.kind == ChangeKind::Replace;
+    let mut last = Vec::new();
+    for old in &service.leave {
+        let mut before = after.to_vec();
+        let pools: Vec<PoolKey> = context.wanted[service.spec.name.as_str()]
+            .iter()
+            .map(|w| w.listener.pool.clone())
+            .collect();
+        if !stopped && old.state.is_running() && !pools.is_empty() {
+            let drain = Action::Drain {
+                pools,
+                containers: vec![old.name.clone()],
+                limit: context.policy.limits.drain,
+            };
+            before = vec![steps.push(Phase::Tidy, name, drain, before)];
+        }
+        if !keeps {
+            let action = Action::Remove { container: old.name.clone(), grace: grace(service) };
+            last.push(steps.push(Phase::Tidy, name, action, before));
+            continue;
+        }
+        if !stopped && old.state.is_running() {
+            before = vec![steps.push(Phase::Tidy, name, stop(service, old), before)];
+        }
+        if ReplicaName::parse(&old.name).1 == Standing::Live {
+            let aside = ReplicaName {
+                base: old.name.clone(),
+                deployment: old.deployment.unwrap_or_default(),
+            };
+            let action = Action::Rename { from: old.name.clone(), to: aside.aside() };
+            before = vec![steps.push(Phase::Tidy, name, action, before)];
+        }
+        last.extend(before.iter().filter(|id| !after.contains(id)));
+    }
+    last
+}

@@ -1,0 +1,100 @@
+//! What a user should know before acting.
+
+use shiplap_model::{ChangeKind, ImageOrigin, Note};
+
+use crate::assemble::Context;
+
+pub(crate) fn notes(context: &Context<'_>) -> Vec<Note> {
+    let mut notes = Vec::new();
+    for name in &context.order {
+        let service = &context.services[name];
+        let gate = &service.gate;
+        if !service.fresh.is_empty()
+            && gate.ports.is_empty()
+            && !gate.healthcheck
+            && !gate.completes
+        {
+            notes.push(note(
+                "no-gate",
+                format!(
+                    "{name} has no health check and no published port: it only has to run for {} s",
+                    gate.steady.as_secs_f32()
+                ),
+            ));
+        }
+        if service.kind != ChangeKind::Replace || !service.changes() {
+            continue;
+        }
+        if crate::assemble::takes_over(context, service) {
+            let ports = service.leave.iter().flat_map(|c| &c.published).map(|p| p.host_port);
+            let mut ports: Vec<String> = ports.map(|port| port.to_string()).collect();
+            ports.sort();
+            ports.dedup();
+            notes.push(note(
+                "port-moves",
+                format!(
+                    "port {} moves from the engine to the edge: {name} misses requests while its \
+                     old container stops, this once",
+                    ports.join(", ")
+                ),
+            ));
+        } else if service.stops_first() {
+            notes.push(down_while(context, name, &service.reason));
+        } else if !context.dependents(name).is_empty() {
+            let callers: Vec<&str> = context.dependents(name).into_iter().collect();
+            notes.push(note(
+                "inner-calls",
+                format!(
+                    "calls from {} to {name} inside the network go to the engine's own names and \
+                     may meet the old replica as it stops",
+                    callers.join(", ")
+                ),
+            ));
+        }
+    }
+    for (name, containers) in &context.orphans {
+        if !context.policy.remove_orphans {
+            notes.push(note(
+                "orphan",
+                format!(
+                    "{name} is not in the Compose file and stays ({}); --remove-orphans removes it",
+                    containers.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ")
+                ),
+            ));
+        }
+    }
+    for (name, service) in &context.services {
+        if service.changes() && service.spec.image.origin == ImageOrigin::Build {
+            notes.push(note(
+                "build",
+                format!(
+                    "{name} is built here: {} is in no registry that answers",
+                    service.spec.image.reference
+                ),
+            ));
+        }
+    }
+    notes
+}
+
+fn down_while(context: &Context<'_>, name: &str, reason: &str) -> Note {
+    let held: Vec<&str> = context
+        .dependents(name)
+        .into_iter()
+        .chain([name])
+        .filter(|service| !context.wanted[service].is_empty())
+        .collect();
+    let text = if held.is_empty() {
+        format!("{name} is down while it restarts: it {reason}")
+    } else {
+        format!(
+            "{name} is down while it restarts: it {reason}; requests to {} are held meanwhile",
+            held.join(", ")
+        )
+    };
+    note("stop-first", text)
+}
+
+fn note(code: &'static str, text: String) -> Note {
+    Note { code, text }
+}

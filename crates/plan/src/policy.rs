@@ -1,0 +1,92 @@
+//! What the user asked for besides the desired state.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use shiplap_model::Goal;
+
+/// Which services a plan may touch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selection {
+    /// All of them.
+    All,
+    /// These, and what they need that does not exist yet.
+    Only(BTreeSet<String>),
+}
+
+impl Selection {
+    /// Whether a service may be touched.
+    #[must_use]
+    pub fn contains(&self, service: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(names) => names.contains(service),
+        }
+    }
+}
+
+/// How long things may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// How long a new replica may take to work, on top of its `start_period`.
+    pub gate: Duration,
+    /// How long a replica without any other gate must run.
+    pub steady: Duration,
+    /// How long old replicas may finish what is in flight.
+    pub drain: Duration,
+    /// How long new replicas are watched after the switch, where `update_config.monitor` is
+    /// absent.
+    pub watch: Duration,
+}
+
+impl Default for Limits {
+    /// 60 s to work: enough for a JVM or a cold Python on a small machine. 1 s of running where
+    /// nothing else can be asked: long enough for a bad command line or a missing module. 30 s to
+    /// finish requests: what proxies and browsers wait. 5 s of watching: Swarm's own default.
+    fn default() -> Self {
+        Self {
+            gate: Duration::from_secs(60),
+            steady: Duration::from_secs(1),
+            drain: Duration::from_secs(30),
+            watch: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What the user asked for besides the desired state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// What the plan is for.
+    pub goal: Goal,
+    /// Number that the deployment will have.
+    pub deployment: u64,
+    /// Which services may be touched.
+    pub selection: Selection,
+    /// Services whose replicas are replaced even if nothing changed.
+    pub force: BTreeSet<String>,
+    /// Whether services that are not in the file are removed.
+    pub remove_orphans: bool,
+    /// Whether `down` removes the project's volumes too.
+    pub remove_volumes: bool,
+    /// How long things may take.
+    pub limits: Limits,
+    /// Version of the program, for labels.
+    pub version: String,
+}
+
+impl Policy {
+    /// A plain deployment with this number.
+    #[must_use]
+    pub fn deploy(deployment: u64) -> Self {
+        Self {
+            goal: Goal::Deploy,
+            deployment,
+            selection: Selection::All,
+            force: BTreeSet::new(),
+            remove_orphans: false,
+            remove_volumes: false,
+            limits: Limits::default(),
+            version: String::new(),
+        }
+    }
+}

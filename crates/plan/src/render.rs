@@ -1,0 +1,167 @@
+//! A plan as text and as JSON.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+use shiplap_model::{Change, ChangeKind, Phase, Plan, Step};
+
+/// The plan as a person reads it: one line per service, what to know, how many steps.
+#[must_use]
+pub fn render(plan: &Plan) -> String {
+    let mut text = String::new();
+    let (kept, shown): (Vec<&Change>, Vec<&Change>) =
+        plan.changes.iter().partition(|change| change.kind == ChangeKind::Keep);
+    let rows: Vec<[String; 5]> = shown.iter().map(|change| row(change)).collect();
+    let widths: Vec<usize> = (0..4)
+        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
+        .collect();
+    for row in &rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            let pad = width - cell.chars().count();
+            if *width > 0 {
+                let _ = write!(line, "{cell}{:pad$}  ", "");
+            }
+        }
+        line.push_str(&row[4]);
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    if !kept.is_empty() {
+        let names: Vec<&str> = kept.iter().map(|change| change.service.as_str()).collect();
+        let _ = writeln!(text, "= {}  unchanged", names.join(" "));
+    }
+    for note in &plan.notes {
+        let _ = writeln!(text, "! {}", note.text);
+    }
+    for volume in &plan.kept_volumes {
+        let _ = writeln!(text, "! volume {volume} stays; `down --volumes` removes it");
+    }
+    let _ = writeln!(text, "{}", closing(plan));
+    text
+}
+
+fn row(change: &Change) -> [String; 5] {
+    let sign = match change.kind {
+        ChangeKind::Create => '+',
+        ChangeKind::Replace | ChangeKind::Scale | ChangeKind::Route => '~',
+        ChangeKind::Remove => '-',
+        ChangeKind::Keep => '=',
+        ChangeKind::Orphan => '?',
+    };
+    let images = match (&change.from_image, &change.to_image) {
+        (Some(from), Some(to)) if *from != to.short() => format!("{from} → {}", to.short()),
+        (None, Some(to)) => to.reference.clone(),
+        _ => String::new(),
+    };
+    let causes: Vec<String> = change.causes.iter().map(ToString::to_string).collect();
+    let how = match &change.strategy {
+        Some((strategy, _)) => strategy.to_string(),
+        None => String::new(),
+    };
+    [format!("{sign} {}", change.service), images, causes.join(", "), how, remarks(change)]
+}
+
+fn remarks(change: &Change) -> String {
+    let mut remarks = Vec::new();
+    if let Some((_, reason)) = &change.strategy {
+        remarks.push(reason.clone());
+    }
+    if change.replicas != 1 && !matches!(change.kind, ChangeKind::Remove | ChangeKind::Orphan) {
+        remarks.push(format!("{} replicas", change.replicas));
+    }
+    match change.revives {
+        Some(0) => remarks.push("the container from before comes back".to_owned()),
+        Some(number) => remarks.push(format!("the container of deployment {number} comes back")),
+        None => {}
+    }
+    remarks.extend(change.details.iter().cloned());
+    if let Some(gate) = &change.gate {
+        remarks.push(format!("gate: {gate}"));
+    }
+    if remarks.is_empty() { String::new() } else { format!("({})", remarks.join("; ")) }
+}
+
+fn closing(plan: &Plan) -> String {
+    let count = plan.steps.len();
+    if count == 0 {
+        return "nothing to do".to_owned();
+    }
+    let steps = if count == 1 { "1 step".to_owned() } else { format!("{count} steps") };
+    match no_way_back(&plan.steps) {
+        Some(step) if plan.steps.iter().any(|s| s.phase != Phase::Tidy) => {
+            format!("{steps}; undone by itself until step {} ({})", step.id.0, step.action)
+        }
+        _ => steps,
+    }
+}
+
+/// The first step after which a failure is not undone any more.
+fn no_way_back(steps: &[Step]) -> Option<&Step> {
+    steps.iter().find(|step| step.phase == Phase::Tidy)
+}
+
+/// The plan as data. The form is versioned; no value of the environment is in it.
+#[must_use]
+pub fn to_json(plan: &Plan) -> Value {
+    json!({
+        "version": 1,
+        "project": plan.project,
+        "environment": plan.environment,
+        "empty": plan.is_empty(),
+        "services": plan.changes.iter().map(change_json).collect::<Vec<_>>(),
+        "notes": plan
+            .notes
+            .iter()
+            .map(|note| json!({"code": note.code, "text": note.text}))
+            .collect::<Vec<_>>(),
+        "kept_volumes": plan.kept_volumes,
+        "steps": plan.steps.iter().map(step_json).collect::<Vec<_>>(),
+    })
+}
+
+fn change_json(change: &Change) -> Value {
+    let kind = match change.kind {
+        ChangeKind::Keep => "keep",
+        ChangeKind::Create => "create",
+        ChangeKind::Replace => "replace",
+        ChangeKind::Scale => "scale",
+        ChangeKind::Route => "route",
+        ChangeKind::Remove => "remove",
+        ChangeKind::Orphan => "orphan",
+    };
+    json!({
+        "service": change.service,
+        "change": kind,
+        "causes": change.causes.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "image": change.to_image.as_ref().map(|image| json!({
+            "reference": image.reference,
+            "id": image.id,
+            "digest": image.digest,
+        })),
+        "from_image": change.from_image,
+        "strategy": change.strategy.as_ref().map(|(strategy, reason)| json!({
+            "order": strategy.to_string(),
+            "reason": reason,
+        })),
+        "replicas": change.replicas,
+        "gate": change.gate,
+        "revives_deployment": change.revives,
+        "details": change.details,
+    })
+}
+
+fn step_json(step: &Step) -> Value {
+    let phase = match step.phase {
+        Phase::Prepare => "prepare",
+        Phase::Change => "change",
+        Phase::Tidy => "tidy",
+    };
+    json!({
+        "id": step.id.0,
+        "what": step.action.to_string(),
+        "after": step.after.iter().map(|id| id.0).collect::<Vec<_>>(),
+        "service": step.service,
+        "phase": phase,
+        "undoable": step.phase != Phase::Tidy,
+    })
+}
