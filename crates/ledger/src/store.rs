@@ -1,0 +1,267 @@
+//! The ledger as others see it.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::io::Errno;
+use shiplap_model::{
+    Deployment, JournalEntry, Lease, LeaseHeld, LeaseKey, Ledger, LedgerError, NewDeployment,
+    Outcome, Scope, Secret, StoredImage, StoredRelease,
+};
+
+use crate::failure::{Failure, file};
+use crate::history::Happened;
+use crate::host::{Host, SystemHost};
+use crate::key::key_path;
+use crate::payload::{Ended, Step};
+use crate::schema::{self, Found};
+use crate::{chain, history, lease};
+
+/// A ledger in a state directory, which several processes may use at once.
+///
+/// The calls of [`Ledger`] work inline, without a thread of their own: each is one short
+/// transaction, a few milliseconds of which most is the disk confirming it. A caller whose other
+/// tasks cannot bear that puts the ledger on a runtime with more than one thread.
+pub struct SqliteLedger {
+    state_dir: PathBuf,
+    path: PathBuf,
+    connection: Mutex<Connection>,
+    host: Arc<dyn Host>,
+}
+
+/// Where the file came from that we are about to open.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    JustMade,
+    WasThere,
+}
+
+impl SqliteLedger {
+    /// Opens the ledger of `state_dir`; makes both where they do not exist.
+    ///
+    /// Writes nothing to a ledger of the current schema.
+    ///
+    /// # Errors
+    /// `TooNew` for a ledger of a later version, `Damaged` for a file that is none, and
+    /// `DiskFull` or `Storage` where the file system refuses. The file is left as it is.
+    pub fn open(state_dir: &Path) -> Result<Self, LedgerError> {
+        Self::open_on(state_dir, system_host()?)
+    }
+
+    /// Opens the ledger of `state_dir` if there is one, for commands that only read.
+    ///
+    /// # Errors
+    /// As for [`SqliteLedger::open`].
+    pub fn open_existing(state_dir: &Path) -> Result<Option<Self>, LedgerError> {
+        let path = database_path(state_dir);
+        let exists = path.try_exists().map_err(|error| file("look for", &path, &error))?;
+        if exists { Self::open(state_dir).map(Some) } else { Ok(None) }
+    }
+
+    /// Like [`SqliteLedger::open`], with a clock and processes of the caller's choice.
+    ///
+    /// # Errors
+    /// As for [`SqliteLedger::open`].
+    pub fn open_on(state_dir: &Path, host: Arc<dyn Host>) -> Result<Self, LedgerError> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(state_dir)
+            .map_err(|error| file("create the state directory", state_dir, &error))?;
+        let path = database_path(state_dir);
+        let origin = make_file(&path)?;
+        let mut connection = schema::connect(&path)?;
+        let prepare = |connection: &mut Connection| {
+            let found = schema::inspect(connection)?;
+            refuse_emptied(state_dir, origin, &found)?;
+            schema::prepare(connection, &found)
+        };
+        prepare(&mut connection).map_err(|failure| failure.at(&path))?;
+        Ok(Self {
+            state_dir: state_dir.to_owned(),
+            path,
+            connection: Mutex::new(connection),
+            host,
+        })
+    }
+
+    /// Images of the newest `keep` done deployments of every scope, with the scope and the number
+    /// of the deployment: what a prune must leave for rollbacks.
+    ///
+    /// # Errors
+    /// `Damaged` where an entry cannot be read.
+    pub fn retained_images(
+        &self,
+        keep: u32,
+    ) -> Result<Vec<(Scope, u64, StoredImage)>, LedgerError> {
+        self.reading(|connection| history::retained_images(connection, keep))
+    }
+
+    fn writing<T>(
+        &self,
+        work: impl FnOnce(&Transaction) -> Result<T, Failure>,
+    ) -> Result<T, LedgerError> {
+        self.transaction(TransactionBehavior::Immediate, work)
+    }
+
+    /// A transaction too, so that what is read belongs together.
+    fn reading<T>(
+        &self,
+        work: impl FnOnce(&Transaction) -> Result<T, Failure>,
+    ) -> Result<T, LedgerError> {
+        self.transaction(TransactionBehavior::Deferred, work)
+    }
+
+    fn transaction<T>(
+        &self,
+        behavior: TransactionBehavior,
+        work: impl FnOnce(&Transaction) -> Result<T, Failure>,
+    ) -> Result<T, LedgerError> {
+        let run = |connection: &mut Connection| {
+            let transaction = connection.transaction_with_behavior(behavior)?;
+            let value = work(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
+        };
+        run(&mut self.connection()).map_err(|failure: Failure| failure.at(&self.path))
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        // Who panicked with it rolled its transaction back on the way out.
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Ledger for SqliteLedger {
+    async fn acquire(
+        &self,
+        scope: &Scope,
+        holder: &str,
+        ttl: Duration,
+    ) -> Result<Result<Lease, LeaseHeld>, LedgerError> {
+        self.writing(|tx| lease::acquire(tx, self.host.as_ref(), scope, holder, ttl))
+    }
+
+    async fn renew(&self, key: &LeaseKey, ttl: Duration) -> Result<Lease, LedgerError> {
+        self.writing(|tx| lease::renew(tx, self.host.as_ref(), key, ttl))
+    }
+
+    async fn release(&self, key: &LeaseKey) -> Result<(), LedgerError> {
+        self.writing(|tx| lease::release(tx, key))
+    }
+
+    async fn holder(&self, scope: &Scope) -> Result<Option<LeaseHeld>, LedgerError> {
+        self.reading(|tx| lease::holder(tx, self.host.as_ref(), scope))
+    }
+
+    async fn begin(&self, deployment: &NewDeployment) -> Result<u64, LedgerError> {
+        let at_ms = self.host.now_ms();
+        self.writing(|tx| history::begin(tx, &self.state_dir, deployment, at_ms))
+    }
+
+    async fn record(
+        &self,
+        lease: &LeaseKey,
+        number: u64,
+        entry: &JournalEntry,
+    ) -> Result<(), LedgerError> {
+        let at_ms = self.host.now_ms();
+        let step = Happened::Step(Step::new(entry, lease.generation));
+        self.writing(|tx| history::proceed(tx, &self.state_dir, lease, number, at_ms, step))
+    }
+
+    async fn end(
+        &self,
+        lease: &LeaseKey,
+        number: u64,
+        outcome: Outcome,
+        reason: Option<&str>,
+        release: &StoredRelease,
+    ) -> Result<(), LedgerError> {
+        let at_ms = self.host.now_ms();
+        let ended = Happened::Ended(Ended::new(lease.generation, outcome, reason, release));
+        self.writing(|tx| history::proceed(tx, &self.state_dir, lease, number, at_ms, ended))
+    }
+
+    async fn deployments(
+        &self,
+        scope: &Scope,
+        limit: u32,
+    ) -> Result<Vec<Deployment>, LedgerError> {
+        self.reading(|tx| history::deployments(tx, scope, limit))
+    }
+
+    async fn deployment(
+        &self,
+        scope: &Scope,
+        number: u64,
+    ) -> Result<Option<Deployment>, LedgerError> {
+        self.reading(|tx| history::deployment(tx, scope, number))
+    }
+
+    async fn journal(&self, scope: &Scope, number: u64) -> Result<Vec<JournalEntry>, LedgerError> {
+        self.reading(|tx| history::journal(tx, scope, number))
+    }
+
+    async fn binding(&self, scope: &Scope, number: u64) -> Result<Secret<Vec<u8>>, LedgerError> {
+        self.reading(|tx| history::binding(tx, &self.state_dir, scope, number))
+    }
+
+    async fn scopes(&self) -> Result<Vec<Scope>, LedgerError> {
+        self.reading(|tx| history::scopes(tx))
+    }
+
+    async fn verify(&self) -> Result<u64, LedgerError> {
+        self.reading(|tx| chain::verify(tx, &self.state_dir))
+    }
+}
+
+fn system_host() -> Result<Arc<dyn Host>, LedgerError> {
+    match SystemHost::new() {
+        Ok(host) => Ok(Arc::new(host)),
+        Err(error) => Err(file("learn about this process from", Path::new("/proc"), &error)),
+    }
+}
+
+fn database_path(state_dir: &Path) -> PathBuf {
+    state_dir.join("ledger.db")
+}
+
+/// Makes the file with its mode, which SQLite gives to the files beside it too.
+///
+/// It is made without being opened: closing a second descriptor of a database drops the locks
+/// that other connections of this process hold on it.
+fn make_file(path: &Path) -> Result<Origin, LedgerError> {
+    match mknodat(CWD, path, FileType::RegularFile, Mode::from_raw_mode(0o600), 0) {
+        Ok(()) => Ok(Origin::JustMade),
+        Err(Errno::EXIST) => Ok(Origin::WasThere),
+        Err(error) => Err(file("create", path, &error.into())),
+    }
+}
+
+/// A file that was emptied looks like a new one. A key beside it tells that there was a history,
+/// which must not begin again at 1 without a word.
+fn refuse_emptied(state_dir: &Path, origin: Origin, found: &Found) -> Result<(), Failure> {
+    let emptied = matches!(found, Found::Empty)
+        && origin == Origin::WasThere
+        && key_path(state_dir).exists();
+    if emptied {
+        let text = format!(
+            "`{}` is empty; put it back from a backup, or remove it to begin a new history",
+            database_path(state_dir).display()
+        );
+        return Err(LedgerError::Damaged(text).into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;
