@@ -236,9 +236,7 @@ pub(crate) fn kept_binding(
 ) -> Result<Option<SealedBinding>, Failure> {
     let binding = connection
         .prepare_cached("SELECT nonce, sealed FROM bindings WHERE entry = ?1")?
-        .query_row([seq], |row| {
-            Ok(SealedBinding { nonce: row.get(0)?, ciphertext: row.get(1)? })
-        })
+        .query_row([seq], |row| Ok(SealedBinding { nonce: row.get(0)?, ciphertext: row.get(1)? }))
         .optional()?;
     Ok(binding)
 }
@@ -254,8 +252,7 @@ pub(crate) fn verify(connection: &Connection, dir: &Path) -> Result<u64, Failure
     let key = Key::load(dir, &anchor.key_check)?;
     check_head(&key, &anchor, &chain.head)?;
     check_bindings(connection, &key, &chain.binding_seals)?;
-    let sound: String =
-        connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+    let sound: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if sound != "ok" {
         return Err(damaged(sound));
     }

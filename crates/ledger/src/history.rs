@@ -145,8 +145,8 @@ pub(crate) fn deployments(
     scope: &Scope,
     limit: u32,
 ) -> Result<Vec<Deployment>, Failure> {
-    let mut statement = connection
-        .prepare_cached(&format!("{DEPLOYMENTS} ORDER BY begun.number DESC LIMIT ?3"))?;
+    let mut statement =
+        connection.prepare_cached(&format!("{DEPLOYMENTS} ORDER BY begun.number DESC LIMIT ?3"))?;
     let rows = statement
         .query_map(params![scope.project, scope.environment, limit], DeploymentRow::read)?;
     rows.map(|row| row?.into_deployment(scope)).collect()

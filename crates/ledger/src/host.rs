@@ -118,7 +118,10 @@ impl ProcessStat {
     fn read(path: &Path) -> io::Result<Self> {
         let text = std::fs::read_to_string(path)?;
         Self::parse(&text).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("{}: not understood", path.display()))
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{}: not understood", path.display()),
+            )
         })
     }
 
@@ -171,11 +174,8 @@ mod tests {
         let host = SystemHost::new().unwrap();
         let mut child = Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
         let stat = ProcessStat::read(Path::new(&format!("/proc/{}/stat", child.id()))).unwrap();
-        let process = ProcessIdentity {
-            pid: child.id(),
-            start_ticks: stat.start_ticks,
-            ..host.process()
-        };
+        let process =
+            ProcessIdentity { pid: child.id(), start_ticks: stat.start_ticks, ..host.process() };
         assert_eq!(host.presence(&process), Presence::Running);
 
         child.kill().unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use shiplap_model::LedgerError;
 
-use crate::failure::{Failure, sqlite};
+use crate::failure::{Failure, damaged, sqlite};
 
 /// `Shlp`, in the header of the file.
 const APPLICATION_ID: i64 = 0x5368_6c70;
@@ -61,7 +61,10 @@ pub(crate) fn inspect(connection: &Connection) -> Result<Found, Failure> {
             Err(LedgerError::TooNew { found, known: KNOWN }.into())
         }
         (APPLICATION_ID, found, _) if found > 0 => Ok(Found::Ledger(found)),
-        _ => Err(LedgerError::Damaged("the file holds a database of something else".into()).into()),
+        _ => {
+            let path = connection.path().unwrap_or_default();
+            Err(damaged(format!("`{path}` holds a database of something else")))
+        }
     }
 }
 
@@ -79,8 +82,8 @@ pub(crate) fn prepare(connection: &mut Connection, found: &Found) -> Result<(), 
 
 fn switch_to_wal(connection: &Connection) -> Result<(), Failure> {
     for _ in 0..WAL_ATTEMPTS {
-        let mode = connection
-            .query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0));
+        let mode =
+            connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get::<_, String>(0));
         match mode {
             Ok(mode) if mode == "wal" => return Ok(()),
             Ok(mode) => {

@@ -1,6 +1,6 @@
 //! The ledger as others see it.
 
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -83,12 +83,13 @@ impl SqliteLedger {
             schema::prepare(connection, &found)
         };
         prepare(&mut connection).map_err(|failure| failure.at(&path))?;
-        Ok(Self {
-            state_dir: state_dir.to_owned(),
-            path,
-            connection: Mutex::new(connection),
-            host,
-        })
+        if origin == Origin::JustMade {
+            // SQLite syncs the file, but not that it is there.
+            File::open(state_dir)
+                .and_then(|dir| dir.sync_all())
+                .map_err(|error| file("sync", state_dir, &error))?;
+        }
+        Ok(Self { state_dir: state_dir.to_owned(), path, connection: Mutex::new(connection), host })
     }
 
     /// Images of the newest `keep` done deployments of every scope, with the scope and the number
@@ -190,11 +191,7 @@ impl Ledger for SqliteLedger {
         self.writing(|tx| history::proceed(tx, &self.state_dir, lease, number, at_ms, ended))
     }
 
-    async fn deployments(
-        &self,
-        scope: &Scope,
-        limit: u32,
-    ) -> Result<Vec<Deployment>, LedgerError> {
+    async fn deployments(&self, scope: &Scope, limit: u32) -> Result<Vec<Deployment>, LedgerError> {
         self.reading(|tx| history::deployments(tx, scope, limit))
     }
 
@@ -249,9 +246,8 @@ fn make_file(path: &Path) -> Result<Origin, LedgerError> {
 /// A file that was emptied looks like a new one. A key beside it tells that there was a history,
 /// which must not begin again at 1 without a word.
 fn refuse_emptied(state_dir: &Path, origin: Origin, found: &Found) -> Result<(), Failure> {
-    let emptied = matches!(found, Found::Empty)
-        && origin == Origin::WasThere
-        && key_path(state_dir).exists();
+    let emptied =
+        matches!(found, Found::Empty) && origin == Origin::WasThere && key_path(state_dir).exists();
     if emptied {
         let text = format!(
             "`{}` is empty; put it back from a backup, or remove it to begin a new history",

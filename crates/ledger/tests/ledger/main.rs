@@ -1,0 +1,8 @@
+//! The ledger as its users see it, on real files.
+
+mod fixture;
+mod history;
+mod integrity;
+mod leases;
+mod storage;
+mod support;

@@ -1,0 +1,196 @@
+//! A machine whose clock stands still, and deployments to write down.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rusqlite::Connection;
+use serde_json::json;
+use shiplap_ledger::{Host, Presence, ProcessIdentity, SqliteLedger};
+use shiplap_model::{
+    JournalEntry, LeaseKey, Ledger, NewDeployment, Outcome, Scope, Secret, StepState, StoredImage,
+    StoredRelease, StoredService,
+};
+use tempfile::TempDir;
+
+pub const START_MS: i64 = 1_700_000_000_000;
+pub const TTL: Duration = Duration::from_secs(60);
+pub const BINDING: &str = "DATABASE_PASSWORD=correct-horse-battery-staple";
+
+/// Clock and processes, shared by all that run on the machine.
+#[derive(Clone)]
+pub struct Machine(Arc<Mutex<State>>);
+
+struct State {
+    boot_id: String,
+    now_ms: i64,
+    uptime_ms: i64,
+    ended: BTreeSet<u32>,
+}
+
+impl Machine {
+    pub fn new() -> Self {
+        let state = State {
+            boot_id: "boot-1".into(),
+            now_ms: START_MS,
+            uptime_ms: 5_000,
+            ended: BTreeSet::new(),
+        };
+        Self(Arc::new(Mutex::new(state)))
+    }
+
+    /// Both clocks go on.
+    pub fn pass(&self, time: Duration) {
+        let ms = i64::try_from(time.as_millis()).unwrap();
+        let mut state = self.0.lock().unwrap();
+        state.now_ms += ms;
+        state.uptime_ms += ms;
+    }
+
+    /// Somebody sets the wall clock.
+    pub fn set_wall_clock(&self, now_ms: i64) {
+        self.0.lock().unwrap().now_ms = now_ms;
+    }
+
+    pub fn kill(&self, pid: u32) {
+        self.0.lock().unwrap().ended.insert(pid);
+    }
+
+    /// Every process ends, and the time since boot begins again.
+    pub fn reboot(&self) {
+        let mut state = self.0.lock().unwrap();
+        state.boot_id.push('+');
+        state.uptime_ms = 0;
+    }
+
+    pub fn process(&self, pid: u32) -> Arc<dyn Host> {
+        let boot_id = self.0.lock().unwrap().boot_id.clone();
+        let process = ProcessIdentity {
+            boot_id,
+            pid_namespace: "pid:[1]".into(),
+            pid,
+            start_ticks: 100 + u64::from(pid),
+        };
+        Arc::new(Process { machine: self.clone(), process })
+    }
+
+    pub fn open(&self, pid: u32, dir: &Path) -> SqliteLedger {
+        SqliteLedger::open_on(dir, self.process(pid)).unwrap()
+    }
+}
+
+struct Process {
+    machine: Machine,
+    process: ProcessIdentity,
+}
+
+impl Host for Process {
+    fn now_ms(&self) -> i64 {
+        self.machine.0.lock().unwrap().now_ms
+    }
+
+    fn uptime_ms(&self) -> i64 {
+        self.machine.0.lock().unwrap().uptime_ms
+    }
+
+    fn process(&self) -> ProcessIdentity {
+        self.process.clone()
+    }
+
+    fn presence(&self, process: &ProcessIdentity) -> Presence {
+        let state = self.machine.0.lock().unwrap();
+        if process.boot_id != self.process.boot_id
+            || process.pid_namespace != self.process.pid_namespace
+        {
+            Presence::Elsewhere
+        } else if state.ended.contains(&process.pid) {
+            Presence::Gone
+        } else {
+            Presence::Running
+        }
+    }
+}
+
+/// A directory, a machine, and the ledger of process 1.
+pub struct Bench {
+    pub dir: TempDir,
+    pub machine: Machine,
+    pub ledger: SqliteLedger,
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let machine = Machine::new();
+        let ledger = machine.open(1, dir.path());
+        Self { dir, machine, ledger }
+    }
+
+    /// The ledger of another process.
+    pub fn open(&self, pid: u32) -> SqliteLedger {
+        self.machine.open(pid, self.dir.path())
+    }
+
+    /// The database without the ledger.
+    pub fn raw(&self) -> Connection {
+        Connection::open(self.dir.path().join("ledger.db")).unwrap()
+    }
+
+    pub async fn lease(&self, scope: &Scope) -> LeaseKey {
+        self.ledger.acquire(scope, "ada@laptop", TTL).await.unwrap().unwrap().key
+    }
+
+    /// A whole deployment: begun, one step started and finished, ended.
+    pub async fn deploy(&self, scope: &Scope, image: &str, outcome: Outcome) -> u64 {
+        let lease = self.lease(scope).await;
+        let number = self.ledger.begin(&deployment(&lease, image)).await.unwrap();
+        for state in [StepState::Started, StepState::Finished] {
+            self.ledger.record(&lease, number, &line(state)).await.unwrap();
+        }
+        let release = release(image);
+        self.ledger.end(&lease, number, outcome, None, &release).await.unwrap();
+        self.ledger.release(&lease).await.unwrap();
+        number
+    }
+}
+
+pub fn scope(environment: &str) -> Scope {
+    Scope { project: "shop".into(), environment: environment.into() }
+}
+
+pub fn image(tag: &str) -> StoredImage {
+    StoredImage {
+        reference: format!("shop/web:{tag}"),
+        id: Some(format!("sha256:{tag}")),
+        digest: None,
+    }
+}
+
+pub fn release(tag: &str) -> StoredRelease {
+    let web = StoredService { image: image(tag), replicas: 2 };
+    StoredRelease { version: 1, services: BTreeMap::from([("web".to_owned(), web)]) }
+}
+
+pub fn deployment(lease: &LeaseKey, tag: &str) -> NewDeployment {
+    NewDeployment {
+        scope: lease.scope.clone(),
+        kind: "deploy".into(),
+        who: "ada@laptop".into(),
+        message: Some("Grüße, \"new\" web".into()),
+        release: release(tag),
+        binding: Secret::new(BINDING.into()),
+        plan: json!({"steps": [{"what": "pull b on vm1", "id": 1}], "notes": []}),
+        lease: lease.clone(),
+    }
+}
+
+pub fn line(state: StepState) -> JournalEntry {
+    JournalEntry {
+        step: 1,
+        what: "pull b on vm1".into(),
+        state,
+        at_ms: START_MS + 7,
+        detail: matches!(state, StepState::Failed).then(|| "no route to vm1".to_owned()),
+    }
+}
