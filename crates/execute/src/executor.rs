@@ -1,0 +1,295 @@
+//! Does what a plan says.
+//!
+//! Steps run as soon as those that they wait for are finished. Before each one `started` is
+//! written to the journal, afterwards `finished` or `failed`. When a step fails before the new
+//! release has taken over, everything done is undone in reverse order; afterwards a failure is
+//! reported and left for the next deployment.
+
+mod act;
+mod gate;
+mod resolve;
+mod undo;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use shiplap_model::{
+    Desired, Engine, EngineError, JournalEntry, LeaseKey, Ledger, LedgerError, Outcome, Phase,
+    Plan, Protocol, Router, RouterError, StepId, StepState,
+};
+
+use crate::{Cancel, Event, Reporter, now_ms};
+
+/// Most steps at a time: an engine on two cores gains nothing from more, and its own start of a
+/// container is the slow part.
+const MAX_PARALLEL: usize = 8;
+
+/// Whether replicas that failed stay for a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KeepFailed {
+    /// They are removed.
+    #[default]
+    No,
+    /// They are stopped and renamed.
+    Yes,
+}
+
+/// All that an execution needs.
+pub struct Run {
+    /// The engine.
+    pub engine: Arc<dyn Engine>,
+    /// The edge.
+    pub router: Arc<dyn Router>,
+    /// The ledger.
+    pub ledger: Arc<dyn Ledger>,
+    /// Where events go.
+    pub reporter: Arc<dyn Reporter>,
+    /// Asks to stop.
+    pub cancel: Cancel,
+    /// The lease under which it runs.
+    pub lease: LeaseKey,
+    /// The deployment's number.
+    pub number: u64,
+    /// What should come about.
+    pub desired: Arc<Desired>,
+    /// Whether failed replicas stay.
+    pub keep_failed: KeepFailed,
+}
+
+/// How an execution ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Execution {
+    /// How.
+    pub outcome: Outcome,
+    /// Why, where it was not done.
+    pub reason: Option<String>,
+    /// What was left undone after the new release had taken over, or could not be undone.
+    pub left: Vec<String>,
+    /// Ids of images that were pulled or built, by reference.
+    pub images: BTreeMap<String, String>,
+}
+
+/// Why a step did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StepError {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Router(#[from] RouterError),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error("{0}")]
+    Gate(String),
+    #[error("{0}")]
+    Cancelled(String),
+}
+
+impl StepError {
+    /// The whole chain in one line, with what to type where the engine's adapter knows.
+    fn text(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            let more = cause.to_string();
+            if !text.contains(&more) {
+                text = format!("{text}: {more}");
+            }
+            source = cause.source();
+        }
+        if let Self::Engine(EngineError { help: Some(help), .. }) = self {
+            text = format!("{text} ({help})");
+        }
+        text
+    }
+}
+
+/// What steps learn that later steps need.
+#[derive(Default)]
+pub(crate) struct Learned {
+    /// How a service's port speaks, from its gate.
+    protocols: BTreeMap<(String, u16), Protocol>,
+    /// Images that were pulled or built, id by reference.
+    images: BTreeMap<String, String>,
+    /// Containers that this deployment made.
+    created: Vec<String>,
+}
+
+/// Executes a plan to its end, one way or the other.
+pub async fn execute(run: &Run, plan: &Plan) -> Execution {
+    let learned = Mutex::new(Learned::default());
+    let mut forward = forward(run, plan, &learned).await;
+    let images = || learned.lock().expect("no step panics").images.clone();
+    let Some(failure) = forward.failure.take() else {
+        let images = images();
+        return Execution { outcome: Outcome::Done, reason: None, left: forward.left, images };
+    };
+    if let StepError::Ledger(LedgerError::LeaseLost(_)) = failure {
+        // Somebody else is at it by now: touching anything more would be two at once.
+        let reason = Some(failure.text());
+        return Execution { outcome: Outcome::Stuck, reason, left: Vec::new(), images: images() };
+    }
+    let reason = failure.text();
+    let changed = forward
+        .finished
+        .iter()
+        .chain(&forward.begun)
+        .any(|id| plan.steps.iter().any(|step| step.id == *id && step.phase != Phase::Prepare));
+    let left = undo::unwind(run, plan, &forward, &learned, &reason).await;
+    let outcome = match (left.is_empty(), changed) {
+        (false, _) => Outcome::Stuck,
+        (true, true) => Outcome::RolledBack,
+        (true, false) => Outcome::Failed,
+    };
+    Execution { outcome, reason: Some(reason), left, images: images() }
+}
+
+/// What going forward came to.
+pub(crate) struct Forward {
+    /// Finished steps, in the order in which they finished.
+    pub finished: Vec<StepId>,
+    /// Steps that began and did not finish: their effect may be there.
+    pub begun: Vec<StepId>,
+    failure: Option<StepError>,
+    left: Vec<String>,
+}
+
+async fn forward(run: &Run, plan: &Plan, learned: &Mutex<Learned>) -> Forward {
+    let mut forward =
+        Forward { finished: Vec::new(), begun: Vec::new(), failure: None, left: Vec::new() };
+    // Tidying goes on around what could not be tidied.
+    let mut skipped: Vec<StepId> = Vec::new();
+    let mut waiting: Vec<_> = plan.steps.iter().collect();
+    let mut running = FuturesUnordered::new();
+    loop {
+        let room = MAX_PARALLEL.saturating_sub(running.len());
+        let mut ready = Vec::new();
+        if forward.failure.is_none() {
+            waiting.retain(|step| {
+                let blocked = step.after.iter().any(|id| skipped.contains(id));
+                if blocked {
+                    skipped.push(step.id);
+                    forward.left.push(format!("{}: not done", step.action));
+                    return false;
+                }
+                let free = step.after.iter().all(|id| forward.finished.contains(id));
+                if free && ready.len() < room {
+                    ready.push(*step);
+                    return false;
+                }
+                true
+            });
+        }
+        for step in ready {
+            forward.begun.push(step.id);
+            running.push(async move { (step, one(run, step, learned).await) });
+        }
+        let Some((step, result)) = running.next().await else { break };
+        match result {
+            Ok(()) => {
+                forward.begun.retain(|id| *id != step.id);
+                forward.finished.push(step.id);
+            }
+            Err(error @ StepError::Ledger(LedgerError::LeaseLost(_))) => {
+                forward.failure = Some(error);
+            }
+            Err(error) if step.phase == Phase::Tidy => {
+                skipped.push(step.id);
+                forward.left.push(format!("{}: {}", step.action, error.text()));
+            }
+            Err(error) => {
+                // The first failure ends the others' waiting; what they say then is no news.
+                if forward.failure.is_none() {
+                    run.cancel.cancel("another step failed");
+                    forward.failure = Some(error);
+                }
+            }
+        }
+    }
+    forward
+}
+
+/// One step, with its journal lines.
+async fn one(
+    run: &Run,
+    step: &shiplap_model::Step,
+    learned: &Mutex<Learned>,
+) -> Result<(), StepError> {
+    let what = step.action.to_string();
+    if step.phase != Phase::Tidy
+        && let Some(reason) = run.cancel.reason()
+    {
+        return Err(StepError::Cancelled(reason));
+    }
+    record(run, step.id, &what, StepState::Started, None).await?;
+    run.reporter.event(Event::Started {
+        step: step.id,
+        what: what.clone(),
+        service: step.service.clone(),
+    });
+    let began = Instant::now();
+    let result = if step.phase == Phase::Tidy {
+        act::act(run, step, learned).await
+    } else {
+        tokio::select! {
+            result = act::act(run, step, learned) => result,
+            reason = interrupted(run, &step.action) => Err(StepError::Cancelled(reason)),
+        }
+    };
+    match &result {
+        Ok(()) => {
+            record(run, step.id, &what, StepState::Finished, None).await?;
+            run.reporter.event(Event::Finished { step: step.id, what, took: began.elapsed() });
+        }
+        Err(error) => {
+            let reason = error.text();
+            record(run, step.id, &what, StepState::Failed, Some(&reason)).await?;
+            run.reporter.event(Event::Failed { step: step.id, what, reason });
+        }
+    }
+    result
+}
+
+/// Only waiting can be interrupted: an engine call that is under way ends by itself, and its
+/// effect must be known before it is undone.
+async fn interrupted(run: &Run, action: &shiplap_model::Action) -> String {
+    use shiplap_model::Action;
+    match action {
+        Action::Pull { .. }
+        | Action::Build { .. }
+        | Action::Gate { .. }
+        | Action::Drain { .. }
+        | Action::Watch { .. } => run.cancel.cancelled().await,
+        Action::EnsureEdge
+        | Action::CreateNetwork(_)
+        | Action::CreateVolume(_)
+        | Action::Create(_)
+        | Action::Start { .. }
+        | Action::Thaw { .. }
+        | Action::Route { .. }
+        | Action::Stop { .. }
+        | Action::Freeze { .. }
+        | Action::Rename { .. }
+        | Action::Remove { .. }
+        | Action::RemoveNetwork { .. }
+        | Action::RemoveVolume { .. } => std::future::pending().await,
+    }
+}
+
+async fn record(
+    run: &Run,
+    step: StepId,
+    what: &str,
+    state: StepState,
+    detail: Option<&str>,
+) -> Result<(), StepError> {
+    let entry = JournalEntry {
+        step: step.0,
+        what: what.to_owned(),
+        state,
+        at_ms: now_ms(),
+        detail: detail.map(str::to_owned),
+    };
+    Ok(run.ledger.record(&run.lease, run.number, &entry).await?)
+}

@@ -1,0 +1,186 @@
+//! One step's effect. Each can be repeated.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use shiplap_model::{
+    Action, ContainerState, EngineError, EngineErrorKind, Health, ImagePin, ProgressSink,
+    RouteIntent, RouterError, Step, StepId,
+};
+
+use super::{Learned, Run, StepError, gate, resolve};
+use crate::Event;
+
+/// How often a watched replica is looked at: often enough to fall back within a second of a
+/// crash, rarely enough to cost nothing.
+const WATCH_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How long the edge tries to open a port that a container has just given up. The engine frees
+/// it when its proxy process has ended, some 10 ms after the container.
+const PORT_FREED_WITHIN: Duration = Duration::from_secs(5);
+
+/// How often it tries.
+const PORT_RETRY: Duration = Duration::from_millis(10);
+
+pub(super) async fn act(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Result<(), StepError> {
+    match &step.action {
+        Action::Pull { image, platform } => {
+            pull(run, step.id, image, platform.as_deref(), learned).await
+        }
+        Action::Build { request } => {
+            let image = run.engine.build(request, sink(run, step.id)).await?;
+            let mut learned = learned.lock().expect("no step panics");
+            learned.images.insert(request.tag.clone(), image.id);
+            Ok(())
+        }
+        Action::EnsureEdge => Ok(run.router.ensure().await?),
+        Action::CreateNetwork(network) => Ok(run.engine.create_network(network).await?),
+        Action::CreateVolume(volume) => Ok(run.engine.create_volume(volume).await?),
+        Action::Create(replica) => {
+            learned.lock().expect("no step panics").created.push(replica.name.clone());
+            run.engine.create(&resolve::with_images(run, learned), replica).await?;
+            Ok(())
+        }
+        Action::Start { container } => Ok(run.engine.start(container).await?),
+        Action::Thaw { container } => Ok(run.engine.unpause(container).await?),
+        Action::Gate { container, gate } => {
+            gate::pass(run, step.id, step.service.as_deref(), container, gate, learned).await
+        }
+        Action::Route { to, .. } => route(run, to, learned).await,
+        Action::Drain { pools, containers, limit } => {
+            drain(run, step.id, pools, containers, *limit).await
+        }
+        Action::Stop { container, grace, .. } => Ok(run.engine.stop(container, *grace).await?),
+        Action::Freeze { container } => Ok(run.engine.pause(container).await?),
+        Action::Watch { containers, window } => watch(run, containers, *window).await,
+        Action::Rename { from, to } => rename(run, from, to).await,
+        Action::Remove { container, grace } => {
+            run.engine.stop(container, *grace).await.or_else(gone_is_fine)?;
+            Ok(run.engine.remove(container).await?)
+        }
+        Action::RemoveNetwork { name } => Ok(run.engine.remove_network(name).await?),
+        Action::RemoveVolume { name } => Ok(run.engine.remove_volume(name).await?),
+    }
+}
+
+fn gone_is_fine(error: EngineError) -> Result<(), EngineError> {
+    if error.kind == EngineErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+fn sink(run: &Run, step: StepId) -> ProgressSink {
+    let reporter = run.reporter.clone();
+    std::sync::Arc::new(move |progress| reporter.event(Event::Progress { step, progress }))
+}
+
+/// Pulls exactly the pinned digest, then gives it the tag that the file names.
+async fn pull(
+    run: &Run,
+    step: StepId,
+    image: &ImagePin,
+    platform: Option<&str>,
+    learned: &Mutex<Learned>,
+) -> Result<(), StepError> {
+    let exact = image.by_digest().unwrap_or_else(|| image.reference.clone());
+    let got = run.engine.pull(&exact, platform, sink(run, step)).await?;
+    if !image.reference.contains('@') {
+        run.engine.tag(&got.id, &image.reference).await?;
+    }
+    learned.lock().expect("no step panics").images.insert(image.reference.clone(), got.id);
+    Ok(())
+}
+
+pub(super) async fn route(
+    run: &Run,
+    intent: &RouteIntent,
+    learned: &Mutex<Learned>,
+) -> Result<(), StepError> {
+    let change = resolve::route_change(run, intent, learned).await?;
+    let owner = format!("{}/{}", run.desired.project, run.desired.environment);
+    let began = Instant::now();
+    loop {
+        match run.router.apply(&owner, &change).await {
+            Err(RouterError::PortTaken { .. })
+                if began.elapsed() < PORT_FREED_WITHIN
+                    && !change.pools.is_empty()
+                    && change.pools.iter().any(|pool| !pool.replicas.is_empty()) =>
+            {
+                tokio::time::sleep(PORT_RETRY).await;
+            }
+            other => return Ok(other?),
+        }
+    }
+}
+
+async fn drain(
+    run: &Run,
+    step: StepId,
+    pools: &[shiplap_model::PoolKey],
+    containers: &[String],
+    limit: Duration,
+) -> Result<(), StepError> {
+    let mut ids = Vec::new();
+    for name in containers {
+        ids.extend(run.engine.container(name).await?.map(|c| c.id));
+    }
+    let drains = pools.iter().map(|pool| run.router.drain(pool, &ids, limit));
+    let mut left = 0;
+    for drained in futures_util::future::join_all(drains).await {
+        left += drained?;
+    }
+    if left > 0 {
+        let on = format!(
+            "{left} requests were still in flight after {} s and are cut",
+            limit.as_secs_f32()
+        );
+        run.reporter.event(Event::Waiting { step, on });
+    }
+    Ok(())
+}
+
+/// Renames by id, so that a repeated step finds the container under either name.
+async fn rename(run: &Run, from: &str, to: &str) -> Result<(), StepError> {
+    match run.engine.rename(from, to).await {
+        Err(error) if error.kind == EngineErrorKind::NotFound => {
+            // Already done, if the new name is there.
+            match run.engine.container(to).await? {
+                Some(_) => Ok(()),
+                None => Err(error.into()),
+            }
+        }
+        other => Ok(other?),
+    }
+}
+
+async fn watch(run: &Run, containers: &[String], window: Duration) -> Result<(), StepError> {
+    let began = Instant::now();
+    let mut restarts = Vec::new();
+    loop {
+        for (index, name) in containers.iter().enumerate() {
+            let Some(container) = run.engine.container(name).await? else {
+                return Err(StepError::Gate(format!("{name} was removed while it was watched")));
+            };
+            if restarts.len() <= index {
+                restarts.push(container.restarts);
+            }
+            let trouble = match (container.state, container.health) {
+                (ContainerState::Exited(0), _) if container.facts.get("restart").is_none() => None,
+                (ContainerState::Exited(code), _) => Some(format!("exited with {code}")),
+                (ContainerState::Dead | ContainerState::Restarting, _) => {
+                    Some("crashed".to_owned())
+                }
+                _ if container.restarts > restarts[index] => Some("crashed".to_owned()),
+                (_, Some(Health::Unhealthy)) => Some("became unhealthy".to_owned()),
+                _ => None,
+            };
+            if let Some(trouble) = trouble {
+                let after = began.elapsed().as_secs_f32();
+                let what = format!("{name} {trouble} {after:.1} s after the switch");
+                return Err(StepError::Gate(gate::with_tail(run, name, what).await));
+            }
+        }
+        if began.elapsed() >= window {
+            return Ok(());
+        }
+        tokio::time::sleep(WATCH_INTERVAL.min(window)).await;
+    }
+}

@@ -1,0 +1,262 @@
+//! Waiting until a new replica works.
+//!
+//! Success is seen from outside: each published port answers twice in a row on the container's
+//! own address, and the container's own health check passes. The check's command is also run
+//! here, since an engine runs it for the first time after a whole `interval`, 30 s by default.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use shiplap_model::{
+    ContainerState, Gate, Health, ObservedContainer, PortProbe, ProbeKind, ProbeRequest, Protocol,
+    StepId,
+};
+
+use super::{Learned, Run, StepError, resolve};
+use crate::Event;
+
+/// Between looks, at first: the wait for a fast service ends within a tenth of a second of its
+/// being ready.
+const EAGER: Duration = Duration::from_millis(100);
+/// How long to look so often.
+const EAGER_FOR: Duration = Duration::from_secs(10);
+/// Between looks afterwards.
+const PATIENT: Duration = Duration::from_secs(1);
+/// How long one probe may take.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Successes in a row that count.
+const IN_A_ROW: u32 = 2;
+/// Restarts by the engine after which a replica is given up: a service that dies while its
+/// database comes up gets a second and a third chance.
+const MOST_RESTARTS: u64 = 3;
+/// Lines of its log that are shown when it fails.
+const TAIL_LINES: u32 = 10;
+
+/// What is known so far.
+#[derive(Default)]
+struct Seen {
+    answered: u32,
+    checks: u32,
+    connected: bool,
+    last: String,
+}
+
+pub(super) async fn pass(
+    run: &Run,
+    step: StepId,
+    service: Option<&str>,
+    name: &str,
+    gate: &Gate,
+    learned: &Mutex<Learned>,
+) -> Result<(), StepError> {
+    let began = Instant::now();
+    let mut seen = Seen { last: "it has not been seen running".to_owned(), ..Seen::default() };
+    let mut told = String::new();
+    let mut command: Option<Option<(Vec<String>, Duration)>> = None;
+    loop {
+        let Some(container) = run.engine.container(name).await? else {
+            return Err(StepError::Gate(format!("{name} was removed while it was starting")));
+        };
+        let verdict = match state(&container, gate, &seen) {
+            Verdict::Look => look(run, service, &container, gate, &mut seen, &mut command, learned)
+                .await
+                .map(|works| if works { Verdict::Works } else { Verdict::Look })?,
+            other => other,
+        };
+        match verdict {
+            Verdict::Works => return Ok(()),
+            Verdict::Fails(why) => {
+                return Err(StepError::Gate(with_tail(run, name, format!("{name} {why}")).await));
+            }
+            Verdict::Look => {}
+        }
+        if began.elapsed() >= gate.limit {
+            let limit = gate.limit.as_secs();
+            let why = format!("{name} did not work within {limit} s: {}", seen.last);
+            return Err(StepError::Gate(with_tail(run, name, why).await));
+        }
+        if seen.last != told && began.elapsed() > PATIENT {
+            told.clone_from(&seen.last);
+            run.reporter.event(Event::Waiting { step, on: told.clone() });
+        }
+        tokio::time::sleep(if began.elapsed() < EAGER_FOR { EAGER } else { PATIENT }).await;
+    }
+}
+
+enum Verdict {
+    Works,
+    Look,
+    Fails(String),
+}
+
+/// What the engine says of the container.
+fn state(container: &ObservedContainer, gate: &Gate, seen: &Seen) -> Verdict {
+    let job = container.facts.get("restart").is_none();
+    match container.state {
+        ContainerState::Exited(0) if gate.completes || (job && is_blind(gate)) => Verdict::Works,
+        ContainerState::Exited(code) => Verdict::Fails(format!("exited with {code}")),
+        ContainerState::Dead => Verdict::Fails("is dead".to_owned()),
+        ContainerState::Paused => Verdict::Fails("is paused".to_owned()),
+        _ if container.restarts >= MOST_RESTARTS => {
+            Verdict::Fails(format!("keeps crashing: {} restarts", container.restarts))
+        }
+        // A port that does not answer yet means that it is still booting, whatever its own check
+        // says meanwhile: a slow start is not a broken release.
+        ContainerState::Running
+            if container.health == Some(Health::Unhealthy)
+                && gate.healthcheck
+                && (gate.ports.is_empty() || seen.connected) =>
+        {
+            Verdict::Fails(format!("is unhealthy: {}", seen.last))
+        }
+        ContainerState::Running => Verdict::Look,
+        ContainerState::Created | ContainerState::Restarting => Verdict::Look,
+    }
+}
+
+fn is_blind(gate: &Gate) -> bool {
+    gate.ports.is_empty() && !gate.healthcheck
+}
+
+async fn look(
+    run: &Run,
+    service: Option<&str>,
+    container: &ObservedContainer,
+    gate: &Gate,
+    seen: &mut Seen,
+    command: &mut Option<Option<(Vec<String>, Duration)>>,
+    learned: &Mutex<Learned>,
+) -> Result<bool, StepError> {
+    if gate.completes {
+        "it has not ended yet".clone_into(&mut seen.last);
+        return Ok(false);
+    }
+    if container.state != ContainerState::Running {
+        *seen = Seen { last: "it restarts".to_owned(), ..Seen::default() };
+        return Ok(false);
+    }
+    let steady = container.started_ms.map_or(Duration::ZERO, |started| {
+        Duration::from_millis(u64::try_from(crate::now_ms() - started).unwrap_or(0))
+    });
+    if steady < gate.steady {
+        "it has not been running for long enough".clone_into(&mut seen.last);
+        return Ok(false);
+    }
+    if !ports(run, service, container, gate, seen, learned).await? {
+        return Ok(false);
+    }
+    if !gate.healthcheck || container.health == Some(Health::Healthy) {
+        return Ok(true);
+    }
+    healthcheck(run, container, gate, seen, command).await
+}
+
+/// Whether every port has answered often enough.
+async fn ports(
+    run: &Run,
+    service: Option<&str>,
+    container: &ObservedContainer,
+    gate: &Gate,
+    seen: &mut Seen,
+    learned: &Mutex<Learned>,
+) -> Result<bool, StepError> {
+    if gate.ports.is_empty() {
+        return Ok(true);
+    }
+    let Some(address) = resolve::address(container, &[]) else {
+        "it has no address yet".clone_into(&mut seen.last);
+        return Ok(false);
+    };
+    for probe in &gate.ports {
+        let request = ProbeRequest {
+            address: address.address,
+            port: probe.port,
+            kind: kind(probe),
+            path: probe.path.clone(),
+            timeout: PROBE_TIMEOUT,
+        };
+        let outcome = run.router.probe(&request).await?;
+        let status_is_fine = match outcome.http_status {
+            // The service's own check knows better than a status of `/`.
+            Some(_) if gate.healthcheck => true,
+            Some(status) => status < 500,
+            None => true,
+        };
+        if outcome.answered {
+            seen.connected = true;
+        }
+        if !outcome.answered || !status_is_fine {
+            seen.answered = 0;
+            seen.last = match (outcome.http_status, outcome.error) {
+                (Some(status), _) => format!("port {} answers {status}", probe.port),
+                (None, Some(error)) => format!("port {}: {error}", probe.port),
+                (None, None) => format!("port {} does not answer", probe.port),
+            };
+            return Ok(false);
+        }
+        if let Some(service) = service {
+            let protocol = if outcome.is_http { Protocol::Http } else { Protocol::Tcp };
+            let mut learned = learned.lock().expect("no step panics");
+            learned.protocols.insert((service.to_owned(), probe.port), protocol);
+        }
+    }
+    seen.answered += 1;
+    Ok(seen.answered >= IN_A_ROW)
+}
+
+fn kind(probe: &PortProbe) -> ProbeKind {
+    match probe.protocol {
+        Some(Protocol::Http) => ProbeKind::Http,
+        Some(Protocol::Tcp) => ProbeKind::Tcp,
+        None => ProbeKind::Auto,
+    }
+}
+
+/// Runs the container's own check, without waiting for the engine to do so.
+async fn healthcheck(
+    run: &Run,
+    container: &ObservedContainer,
+    gate: &Gate,
+    seen: &mut Seen,
+    command: &mut Option<Option<(Vec<String>, Duration)>>,
+) -> Result<bool, StepError> {
+    if command.is_none() {
+        *command = Some(run.engine.healthcheck(&container.id).await?);
+    }
+    let Some(Some((test, limit))) = command else {
+        "its health check has not passed yet".clone_into(&mut seen.last);
+        return Ok(false);
+    };
+    match run.engine.exec(&container.id, test, *limit).await {
+        Ok(result) if result.exit_code == 0 => {
+            seen.checks += 1;
+            // A port that answers has shown that the process serves; where nothing else speaks
+            // for it, one success may be the temporary server of a database's first start.
+            let enough = if gate.ports.is_empty() { IN_A_ROW } else { 1 };
+            "its health check has passed only once".clone_into(&mut seen.last);
+            Ok(seen.checks >= enough)
+        }
+        Ok(result) => {
+            seen.checks = 0;
+            let said = result.output.trim().lines().last().unwrap_or_default().trim().to_owned();
+            seen.last = format!("its health check ended with {}: {said}", result.exit_code);
+            Ok(false)
+        }
+        // The container may be on its way out; the next look tells.
+        Err(error) => {
+            seen.checks = 0;
+            seen.last = format!("its health check could not be run: {}", error.message);
+            Ok(false)
+        }
+    }
+}
+
+/// Appends the last lines of a container's log to a reason.
+pub(super) async fn with_tail(run: &Run, name: &str, why: String) -> String {
+    match run.engine.tail(name, TAIL_LINES).await {
+        Ok(lines) if !lines.is_empty() => {
+            format!("{why}\nlast lines of {name}:\n  {}", lines.join("\n  "))
+        }
+        _ => why,
+    }
+}

@@ -1,0 +1,140 @@
+//! Going back.
+
+use std::sync::Mutex;
+
+use shiplap_model::{Action, EngineErrorKind, Plan, ReplicaName, Step, StepId, StepState};
+
+use super::{Forward, KeepFailed, Learned, Run, StepError, act, gate, record};
+use crate::{Cancel, Event};
+
+/// Undoes all steps that began, the last first. Returns what could not be undone.
+///
+/// A step that began and did not finish is undone as well: its effect may be there, and undoing
+/// what is not there does nothing.
+pub(super) async fn unwind(
+    run: &Run,
+    plan: &Plan,
+    forward: &Forward,
+    learned: &Mutex<Learned>,
+    reason: &str,
+) -> Vec<String> {
+    let order: Vec<StepId> = forward.finished.iter().chain(&forward.begun).rev().copied().collect();
+    let mut left = Vec::new();
+    let mut announced = false;
+    // Undoing is not to be interrupted by what caused it.
+    let run = &Run { cancel: Cancel::default(), ..again(run) };
+    for id in order {
+        let step = plan.steps.iter().find(|step| step.id == id).expect("steps of this plan");
+        let Some(what) = words(run, step, learned) else { continue };
+        if !announced {
+            announced = true;
+            run.reporter.event(Event::Unwinding { reason: reason.to_owned() });
+        }
+        // A journal that cannot be written must not keep us from going back.
+        let _ = record(run, id, &what, StepState::UndoStarted, None).await;
+        match undo(run, step, learned).await {
+            Ok(()) => {
+                let _ = record(run, id, &what, StepState::Undone, None).await;
+                run.reporter.event(Event::Undone { step: id, what });
+            }
+            Err(error) => {
+                let text = error.text();
+                let _ = record(run, id, &what, StepState::UndoFailed, Some(&text)).await;
+                run.reporter.event(Event::Failed {
+                    step: id,
+                    what: what.clone(),
+                    reason: text.clone(),
+                });
+                left.push(format!("{what}: {text}"));
+            }
+        }
+    }
+    left
+}
+
+fn again(run: &Run) -> Run {
+    Run {
+        engine: run.engine.clone(),
+        router: run.router.clone(),
+        ledger: run.ledger.clone(),
+        reporter: run.reporter.clone(),
+        cancel: run.cancel.clone(),
+        lease: run.lease.clone(),
+        number: run.number,
+        desired: run.desired.clone(),
+        keep_failed: run.keep_failed,
+    }
+}
+
+fn made_here(learned: &Mutex<Learned>, container: &str) -> bool {
+    learned.lock().expect("no step panics").created.iter().any(|name| name == container)
+}
+
+/// How a step is undone, in words; nothing where there is nothing to undo.
+fn words(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Option<String> {
+    match &step.action {
+        Action::CreateNetwork(network) => Some(format!("remove network {}", network.name)),
+        Action::Create(replica) => Some(match run.keep_failed {
+            KeepFailed::No => format!("remove {}", replica.name),
+            KeepFailed::Yes => format!("keep {} for a look", replica.name),
+        }),
+        Action::Start { container } if made_here(learned, container) => None,
+        Action::Start { container } => Some(format!("stop {container}")),
+        Action::Thaw { container } => Some(format!("freeze {container}")),
+        Action::Route { what, .. } => Some(format!("take back: {what}")),
+        Action::Stop { container, .. } => Some(format!("start {container}")),
+        // Pulled and built images wait for the next attempt; a new volume may already hold data.
+        Action::Pull { .. }
+        | Action::Build { .. }
+        | Action::EnsureEdge
+        | Action::CreateVolume(_)
+        | Action::Gate { .. }
+        | Action::Drain { .. }
+        | Action::Watch { .. } => None,
+        Action::Freeze { .. }
+        | Action::Rename { .. }
+        | Action::Remove { .. }
+        | Action::RemoveNetwork { .. }
+        | Action::RemoveVolume { .. } => None,
+    }
+}
+
+async fn undo(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Result<(), StepError> {
+    match &step.action {
+        Action::CreateNetwork(network) => Ok(run.engine.remove_network(&network.name).await?),
+        Action::Create(replica) => uncreate(run, &replica.name, &replica.base_name).await,
+        Action::Start { container } => Ok(run.engine.stop(container, None).await?),
+        Action::Thaw { container } => Ok(run.engine.pause(container).await?),
+        Action::Route { back, .. } => act::route(run, back, learned).await,
+        Action::Stop { container, gate, .. } => {
+            run.engine.start(container).await?;
+            gate::pass(run, step.id, step.service.as_deref(), container, gate, learned).await
+        }
+        Action::Pull { .. }
+        | Action::Build { .. }
+        | Action::EnsureEdge
+        | Action::CreateVolume(_)
+        | Action::Gate { .. }
+        | Action::Drain { .. }
+        | Action::Watch { .. }
+        | Action::Freeze { .. }
+        | Action::Rename { .. }
+        | Action::Remove { .. }
+        | Action::RemoveNetwork { .. }
+        | Action::RemoveVolume { .. } => unreachable!("has no words, so it is not undone"),
+    }
+}
+
+async fn uncreate(run: &Run, name: &str, base: &str) -> Result<(), StepError> {
+    match run.keep_failed {
+        KeepFailed::No => Ok(run.engine.remove(name).await?),
+        KeepFailed::Yes => {
+            match run.engine.stop(name, None).await {
+                Err(error) if error.kind != EngineErrorKind::NotFound => return Err(error.into()),
+                _ => {}
+            }
+            let aside = ReplicaName { base: base.to_owned(), deployment: run.number };
+            Ok(run.engine.rename(name, &aside.failed()).await?)
+        }
+    }
+}
