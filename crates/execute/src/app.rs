@@ -1,1 +1,192 @@
-//! The use cases.
+//! The use cases. Every front end calls these.
+
+mod binding;
+mod deploy;
+mod desired;
+mod images;
+mod prune;
+mod status;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use shiplap_compose::Loaded;
+use shiplap_model::{
+    Engine, EngineError, LeaseHeld, Ledger, LedgerError, Observed, Outcome, Plan, Refusal, Router,
+    RouterError, Scope,
+};
+use shiplap_plan::{Limits, Selection};
+
+use crate::{Cancel, KeepFailed, Reporter};
+
+pub use prune::{Freed, Prunable};
+pub use status::{ServiceStatus, Status};
+
+/// How many of the newest done deployments of each environment keep their images: a working week
+/// of daily deployments can be gone back to without a registry.
+pub const KEEP_DEPLOYMENTS: u32 = 5;
+
+/// The use cases over an engine, an edge and a ledger.
+#[derive(Clone)]
+pub struct App {
+    /// The engine.
+    pub engine: Arc<dyn Engine>,
+    /// The edge.
+    pub router: Arc<dyn Router>,
+    /// History.
+    pub ledger: Arc<dyn Ledger>,
+    /// Where events go.
+    pub reporter: Arc<dyn Reporter>,
+    /// Asks a running deployment to stop.
+    pub cancel: Cancel,
+    /// Who acts: user and host, or a token's name.
+    pub who: String,
+    /// Version of the program, for labels.
+    pub version: String,
+}
+
+/// A project as loaded from its files, and the environment that it is for.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The project.
+    pub loaded: Loaded,
+    /// The environment's name.
+    pub environment: String,
+}
+
+impl Source {
+    /// Where it is deployed.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        Scope { project: self.loaded.project.name.clone(), environment: self.environment.clone() }
+    }
+}
+
+/// Which images are fetched or made although they are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Images {
+    /// As each service's `pull_policy` says; missing ones only, where it says nothing.
+    #[default]
+    AsTheFileSays,
+    /// Tags are asked for at the registry again.
+    Pull,
+    /// Services with a `build` section are built again.
+    Build,
+}
+
+/// What the user asked for, besides what the files say.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// Services that may be touched; all where empty.
+    pub services: BTreeSet<String>,
+    /// Tags that replace those in the file, by service.
+    pub set: BTreeMap<String, String>,
+    /// Which images are fetched or made.
+    pub images: Images,
+    /// Whether services that are not in the file are removed.
+    pub remove_orphans: bool,
+    /// Whether replicas are replaced even where nothing changed.
+    pub force: bool,
+    /// Whether failed replicas stay for a look.
+    pub keep_failed: KeepFailed,
+    /// How long things may take.
+    pub limits: Limits,
+    /// Why, for history.
+    pub message: Option<String>,
+}
+
+impl Request {
+    fn selection(&self) -> Selection {
+        let mut names = self.services.clone();
+        names.extend(self.set.keys().cloned());
+        if names.is_empty() { Selection::All } else { Selection::Only(names) }
+    }
+}
+
+/// What should become current.
+#[derive(Debug, Clone)]
+pub enum Intent<'a> {
+    /// What the files say.
+    Deploy(&'a Source),
+    /// What an earlier deployment had; the one before the current one where no number is given.
+    Rollback {
+        /// Where.
+        scope: Scope,
+        /// Its number.
+        to: Option<u64>,
+    },
+    /// The same again, in new containers.
+    Restart(&'a Source),
+    /// Another number of replicas of what is current.
+    Scale {
+        /// The files, for where nothing was deployed yet.
+        source: &'a Source,
+        /// Replicas by service.
+        replicas: BTreeMap<String, u32>,
+    },
+    /// Nothing: the project is taken down.
+    Down {
+        /// Where.
+        scope: Scope,
+        /// The files, for how to stop services, where there are any.
+        source: Option<&'a Source>,
+        /// Whether volumes go too.
+        volumes: bool,
+    },
+}
+
+/// How a deployment ended.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// Its number; nothing where there was nothing to do or the user said no.
+    pub number: Option<u64>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why, where it was not done.
+    pub reason: Option<String>,
+    /// What was left undone.
+    pub left: Vec<String>,
+    /// The plan.
+    pub plan: Plan,
+    /// How long it took from the first look to the end, in milliseconds.
+    pub took_ms: i64,
+    /// Whether the user said no.
+    pub declined: bool,
+}
+
+/// A plan, and what it was made from.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// The plan.
+    pub plan: Plan,
+    /// What it started from.
+    pub observed: Observed,
+}
+
+/// Why a use case did not even begin.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The planner says no.
+    #[error("{}", .0.first().map_or_else(String::new, ToString::to_string))]
+    Refused(Vec<Refusal>),
+    /// Somebody else is deploying.
+    #[error(transparent)]
+    LeaseHeld(#[from] LeaseHeld),
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The edge.
+    #[error(transparent)]
+    Router(#[from] RouterError),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// History does not hold what was asked for.
+    #[error("{message}")]
+    History {
+        /// What is missing.
+        message: String,
+        /// What to type.
+        help: String,
+    },
+}

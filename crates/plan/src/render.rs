@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
-use shiplap_model::{Change, ChangeKind, Phase, Plan, Step};
+use shiplap_model::{Change, ChangeKind, Goal, Phase, Plan, Step};
 
 /// The plan as a person reads it: one line per service, what to know, how many steps.
 #[must_use]
@@ -103,8 +103,17 @@ fn no_way_back(steps: &[Step]) -> Option<&Step> {
 /// The plan as data. The form is versioned; no value of the environment is in it.
 #[must_use]
 pub fn to_json(plan: &Plan) -> Value {
+    let (goal, rollback_to) = match plan.goal {
+        Goal::Deploy => ("deploy", None),
+        Goal::Rollback { to } => ("rollback", Some(to)),
+        Goal::Restart => ("restart", None),
+        Goal::Scale => ("scale", None),
+        Goal::Down => ("down", None),
+    };
     json!({
         "version": 1,
+        "goal": goal,
+        "rollback_to": rollback_to,
         "project": plan.project,
         "environment": plan.environment,
         "empty": plan.is_empty(),

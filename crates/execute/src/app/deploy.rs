@@ -1,0 +1,477 @@
+//! Planning and carrying out: deploy, roll back, restart, scale, take down.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shiplap_model::{
+    Deployment, DeploymentState, Desired, Goal, ImagePin, LeaseKey, LedgerError, NewDeployment,
+    Observed, Outcome, Plan, Scope, StoredRelease,
+};
+use shiplap_plan::{Policy, Selection};
+
+use super::desired::{Assembled, Contents, assemble, contents};
+use super::{App, AppError, Intent, Planned, Report, Request, Source, binding, images};
+use crate::{Event, Run, execute, now_ms};
+
+/// How long a lease lasts unless renewed: a deployer that is gone blocks nobody for longer.
+const LEASE_TTL: Duration = Duration::from_secs(30);
+/// How often it is renewed: two may fail before it is lost.
+const LEASE_RENEWAL: Duration = Duration::from_secs(10);
+
+/// How far back is looked for a deployment to build on.
+const LOOK_BACK: u32 = 100;
+
+impl App {
+    /// Plans, and changes nothing.
+    ///
+    /// # Errors
+    /// See [`AppError`].
+    pub async fn plan(&self, intent: &Intent<'_>, request: &Request) -> Result<Planned, AppError> {
+        let (_, planned) = self.prepare(intent, request).await?;
+        Ok(planned)
+    }
+
+    /// Plans under the lease, asks, and carries out what was shown.
+    ///
+    /// # Errors
+    /// See [`AppError`]. What goes wrong once it has begun is in the [`Report`].
+    pub async fn carry_out<F>(
+        &self,
+        intent: &Intent<'_>,
+        request: &Request,
+        approve: impl FnOnce(&Plan) -> F,
+    ) -> Result<Report, AppError>
+    where
+        F: Future<Output = bool>,
+    {
+        let began = now_ms();
+        let scope = intent.scope();
+        let lease = self.ledger.acquire(&scope, &self.who, LEASE_TTL).await??.key;
+        let renewer = tokio::spawn(renew(self.clone(), lease.clone()));
+        let result = self.under_lease(intent, request, approve, &lease, began).await;
+        renewer.abort();
+        self.ledger.release(&lease).await?;
+        result
+    }
+
+    async fn under_lease<F>(
+        &self,
+        intent: &Intent<'_>,
+        request: &Request,
+        approve: impl FnOnce(&Plan) -> F,
+        lease: &LeaseKey,
+        began: i64,
+    ) -> Result<Report, AppError>
+    where
+        F: Future<Output = bool>,
+    {
+        self.close_interrupted(lease).await?;
+        let (assembled, planned) = self.prepare(intent, request).await?;
+        let plan = planned.plan;
+        let report = |number, outcome, declined, plan| Report {
+            number,
+            outcome,
+            reason: None,
+            left: Vec::new(),
+            plan,
+            took_ms: now_ms() - began,
+            declined,
+        };
+        if plan.is_empty() {
+            return Ok(report(None, Outcome::Done, false, plan));
+        }
+        if !approve(&plan).await {
+            return Ok(report(None, Outcome::Failed, true, plan));
+        }
+        let number = self
+            .ledger
+            .begin(&NewDeployment {
+                scope: intent.scope(),
+                kind: intent.kind().to_owned(),
+                who: self.who.clone(),
+                message: request.message.clone(),
+                release: binding::release(&assembled.desired, &Default::default()),
+                binding: binding::write(&assembled),
+                plan: shiplap_plan::to_json(&plan),
+                lease: lease.clone(),
+            })
+            .await?;
+        let desired = Arc::new(assembled.desired);
+        let run = Run {
+            engine: self.engine.clone(),
+            router: self.router.clone(),
+            ledger: self.ledger.clone(),
+            reporter: self.reporter.clone(),
+            cancel: self.cancel.clone(),
+            lease: lease.clone(),
+            number,
+            desired: desired.clone(),
+            keep_failed: request.keep_failed,
+        };
+        let execution = execute(&run, &plan).await;
+        let release = binding::release(&desired, &execution.images);
+        let reason = execution.reason.as_deref();
+        let ended = self.ledger.end(lease, number, execution.outcome, reason, &release).await;
+        let mut left = execution.left;
+        if let Err(error) = ended {
+            left.push(format!("history could not be written: {error}"));
+        }
+        Ok(Report {
+            number: Some(number),
+            outcome: execution.outcome,
+            reason: execution.reason,
+            left,
+            plan,
+            took_ms: now_ms() - began,
+            declined: false,
+        })
+    }
+
+    /// Deployments that nobody is at any more are closed: we hold the lease.
+    async fn close_interrupted(&self, lease: &LeaseKey) -> Result<(), AppError> {
+        for deployment in self.ledger.deployments(&lease.scope, LOOK_BACK).await? {
+            if deployment.state == DeploymentState::Unfinished {
+                self.ledger
+                    .end(
+                        lease,
+                        deployment.number,
+                        Outcome::Interrupted,
+                        Some("its deployer ended before it did"),
+                        &deployment.release,
+                    )
+                    .await?;
+                self.reporter.event(Event::Notice(format!(
+                    "deployment {} was interrupted; this one starts from what it left",
+                    deployment.number
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    async fn prepare(
+        &self,
+        intent: &Intent<'_>,
+        request: &Request,
+    ) -> Result<(Assembled, Planned), AppError> {
+        let scope = intent.scope();
+        let history = self.ledger.deployments(&scope, LOOK_BACK).await?;
+        let assembled = self.assembled(intent, request, &history).await?;
+        let observed = self.observed(&assembled.desired).await?;
+        let mut policy = Policy {
+            goal: intent.goal(&history),
+            remove_orphans: request.remove_orphans,
+            limits: request.limits,
+            version: self.version.clone(),
+            selection: request.selection(),
+            ..Policy::deploy(history.first().map_or(0, |newest| newest.number) + 1)
+        };
+        match intent {
+            Intent::Restart(_) => policy.force = forced(&policy.selection, &assembled.desired),
+            Intent::Scale { replicas, .. } => {
+                policy.selection = Selection::Only(replicas.keys().cloned().collect());
+            }
+            Intent::Down { volumes, .. } => policy.remove_volumes = *volumes,
+            Intent::Deploy(_) if request.force => {
+                policy.force = forced(&policy.selection, &assembled.desired);
+            }
+            Intent::Deploy(_) | Intent::Rollback { .. } => {}
+        }
+        let plan = shiplap_plan::plan(&assembled.desired, &observed, &policy)
+            .map_err(AppError::Refused)?;
+        Ok((assembled, Planned { plan, observed }))
+    }
+
+    /// What is, the edge included.
+    pub(super) async fn observed(&self, desired: &Desired) -> Result<Observed, AppError> {
+        let owner = format!("{}/{}", desired.project, desired.environment);
+        let (engine, router) = tokio::join!(
+            self.engine.observe(&desired.project, Some(desired)),
+            self.router.state(&owner),
+        );
+        let mut observed = engine?;
+        observed.router = router?;
+        Ok(observed)
+    }
+
+    async fn assembled(
+        &self,
+        intent: &Intent<'_>,
+        request: &Request,
+        history: &[Deployment],
+    ) -> Result<Assembled, AppError> {
+        match intent {
+            Intent::Deploy(source) => self.from_files(source, request, history).await,
+            Intent::Rollback { scope, to } => {
+                let deployment = find_target(scope, *to, history)?;
+                self.from_history(scope, deployment).await
+            }
+            Intent::Restart(source) => match newest_done(history) {
+                Some(deployment) => self.from_history(&source.scope(), deployment).await,
+                None => self.from_files(source, request, history).await,
+            },
+            Intent::Scale { source, replicas } => {
+                let mut assembled = match newest_done(history) {
+                    Some(deployment) => self.from_history(&source.scope(), deployment).await?,
+                    None => self.from_files(source, request, history).await?,
+                };
+                for (name, spec) in &mut assembled.desired.services {
+                    if let Some(wanted) = replicas.get(name) {
+                        spec.replicas = *wanted;
+                    }
+                }
+                Ok(assembled)
+            }
+            Intent::Down { scope, source, .. } => match source {
+                Some(source) => Ok(self.bare(source)),
+                None => match newest_done(history) {
+                    Some(deployment) => {
+                        let read =
+                            binding::read(&self.ledger.binding(scope, deployment.number).await?)?;
+                        Ok(self.named(&read.project, scope))
+                    }
+                    None => Ok(self.named(&Default::default(), scope)),
+                },
+            },
+        }
+    }
+
+    async fn from_files(
+        &self,
+        source: &Source,
+        request: &Request,
+        history: &[Deployment],
+    ) -> Result<Assembled, AppError> {
+        let mut project = source.loaded.project.clone();
+        for (name, tag) in &request.set {
+            if let Some(service) = project.services.get_mut(name) {
+                let current = service.image.clone().unwrap_or_default();
+                service.image = Some(retag(&current, tag));
+            }
+        }
+        let selection = request.selection();
+        let contents = contents(source).map_err(AppError::Refused)?;
+        let pins =
+            images::pin_all(self.engine.as_ref(), &project, &selection, request.images).await?;
+        let loaded = &source.loaded;
+        let files = loaded.files.iter().map(|file| file.display().to_string()).collect();
+        let place = (loaded.project_directory.display().to_string(), files);
+        let assembled =
+            assemble(self.engine.as_ref(), &project, &source.environment, place, &pins, contents);
+        match (&selection, newest_done(history)) {
+            (Selection::Only(chosen), Some(before)) => {
+                self.with_the_rest_from(assembled, before, chosen).await
+            }
+            _ => Ok(assembled),
+        }
+    }
+
+    /// A deployment of some services leaves the others as they are: what it makes current is the
+    /// release before, with those services replaced. So a rollback to it restores both.
+    async fn with_the_rest_from(
+        &self,
+        mut assembled: Assembled,
+        before: &Deployment,
+        chosen: &BTreeSet<String>,
+    ) -> Result<Assembled, AppError> {
+        let scope = &before.scope;
+        let read = binding::read(&self.ledger.binding(scope, before.number).await?)?;
+        let engine = self.engine.as_ref();
+        // An image that is gone is no reason to refuse: those services are not touched.
+        let Ok(old) = binding::restore(engine, &scope.environment, read, &before.release).await
+        else {
+            return Ok(assembled);
+        };
+        let desired = &mut assembled.desired;
+        for (name, spec) in old.desired.services {
+            if chosen.contains(&name) || !desired.services.contains_key(&name) {
+                continue;
+            }
+            if let Some(service) = old.desired.compose.services.get(&name) {
+                desired.compose.services.insert(name.clone(), service.clone());
+            }
+            desired.services.insert(name.clone(), spec);
+            let contents: Option<&Contents> = old.contents.get(&name);
+            assembled.contents.insert(name, contents.cloned().unwrap_or_default());
+        }
+        for (key, network) in old.desired.compose.networks {
+            desired.compose.networks.entry(key).or_insert(network);
+        }
+        for (key, volume) in old.desired.compose.volumes {
+            desired.compose.volumes.entry(key).or_insert(volume);
+        }
+        Ok(assembled)
+    }
+
+    async fn from_history(
+        &self,
+        scope: &Scope,
+        deployment: &Deployment,
+    ) -> Result<Assembled, AppError> {
+        let read = binding::read(&self.ledger.binding(scope, deployment.number).await?)?;
+        binding::restore(self.engine.as_ref(), &scope.environment, read, &deployment.release).await
+    }
+
+    /// A desired state for taking a project down: its images do not matter.
+    fn bare(&self, source: &Source) -> Assembled {
+        self.named(&source.loaded.project, &source.scope())
+    }
+
+    fn named(&self, project: &shiplap_compose::model::Project, scope: &Scope) -> Assembled {
+        let mut project = project.clone();
+        project.name.clone_from(&scope.project);
+        let pins = project.services.keys().map(|name| (name.clone(), nameless())).collect();
+        let place = (String::new(), Vec::new());
+        let contents = std::collections::BTreeMap::new();
+        assemble(self.engine.as_ref(), &project, &scope.environment, place, &pins, contents)
+    }
+}
+
+fn nameless() -> ImagePin {
+    ImagePin {
+        reference: "-".to_owned(),
+        id: None,
+        digest: None,
+        origin: shiplap_model::ImageOrigin::Local,
+        info: None,
+    }
+}
+
+async fn renew(app: App, lease: LeaseKey) {
+    loop {
+        tokio::time::sleep(LEASE_RENEWAL).await;
+        match app.ledger.renew(&lease, LEASE_TTL).await {
+            Ok(_) => {}
+            Err(LedgerError::LeaseLost(_)) => {
+                app.cancel.cancel("the lease was lost to another deployer");
+                return;
+            }
+            Err(error) => {
+                app.reporter.event(Event::Notice(format!("the lease was not renewed: {error}")));
+            }
+        }
+    }
+}
+
+fn forced(selection: &Selection, desired: &Desired) -> BTreeSet<String> {
+    desired.services.keys().filter(|name| selection.contains(name)).cloned().collect()
+}
+
+fn newest_done(history: &[Deployment]) -> Option<&Deployment> {
+    history.iter().find(|deployment| is_done(deployment) && deployment.kind != "down")
+}
+
+fn is_done(deployment: &Deployment) -> bool {
+    matches!(deployment.state, DeploymentState::Ended { outcome: Outcome::Done, .. })
+}
+
+/// The deployment to go back to: the one asked for, else the one done before the current one.
+fn find_target<'a>(
+    scope: &Scope,
+    to: Option<u64>,
+    history: &'a [Deployment],
+) -> Result<&'a Deployment, AppError> {
+    let help = || format!("`shiplap history` lists the deployments of {scope}");
+    let mut done = history.iter().filter(|d| is_done(d) && d.kind != "down");
+    match to {
+        None => {
+            let current = done.next();
+            let before = done.find(|d| current.is_none_or(|c| differs(d, c)));
+            before.ok_or_else(|| AppError::History {
+                message: format!("{scope} has no earlier deployment to go back to"),
+                help: help(),
+            })
+        }
+        Some(number) => {
+            let found = history.iter().find(|deployment| deployment.number == number);
+            let found = found.ok_or_else(|| AppError::History {
+                message: format!("{scope} has no deployment {number}"),
+                help: help(),
+            })?;
+            if is_done(found) && found.kind != "down" {
+                return Ok(found);
+            }
+            Err(AppError::History {
+                message: format!("deployment {number} of {scope} was never current"),
+                help: help(),
+            })
+        }
+    }
+}
+
+/// After a rollback from 3 to 2, going back once more means 1, not 3: a deployment that was
+/// itself a rollback stands for what it restored.
+fn differs(candidate: &Deployment, current: &Deployment) -> bool {
+    let restored = |deployment: &Deployment| deployment.plan["rollback_to"].as_u64();
+    match restored(current) {
+        Some(to) => candidate.number < to && restored(candidate).is_none(),
+        None => true,
+    }
+}
+
+/// `registry/api:v1` with tag `v2`: `registry/api:v2`. A whole reference replaces everything.
+fn retag(image: &str, tag: &str) -> String {
+    if tag.contains(['/', ':', '@']) {
+        return tag.to_owned();
+    }
+    let named = image.split('@').next().unwrap_or(image);
+    let bare = match named.rfind(':') {
+        Some(colon) if !named[colon..].contains('/') => &named[..colon],
+        _ => named,
+    };
+    format!("{bare}:{tag}")
+}
+
+impl Intent<'_> {
+    /// Where.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        match self {
+            Self::Deploy(source) | Self::Restart(source) | Self::Scale { source, .. } => {
+                source.scope()
+            }
+            Self::Rollback { scope, .. } | Self::Down { scope, .. } => scope.clone(),
+        }
+    }
+
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Deploy(_) => "deploy",
+            Self::Rollback { .. } => "rollback",
+            Self::Restart(_) => "restart",
+            Self::Scale { .. } => "scale",
+            Self::Down { .. } => "down",
+        }
+    }
+
+    fn goal(&self, history: &[Deployment]) -> Goal {
+        match self {
+            Self::Deploy(_) => Goal::Deploy,
+            Self::Rollback { scope, to } => Goal::Rollback {
+                to: find_target(scope, *to, history).map_or(0, |found| found.number),
+            },
+            Self::Restart(_) => Goal::Restart,
+            Self::Scale { .. } => Goal::Scale,
+            Self::Down { .. } => Goal::Down,
+        }
+    }
+}
+
+/// The release of the newest deployment that is current.
+pub(super) fn current(history: &[Deployment]) -> Option<(&Deployment, &StoredRelease)> {
+    newest_done(history).map(|deployment| (deployment, &deployment.release))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_replaces_the_tag_and_a_reference_replaces_everything() {
+        assert_eq!(retag("127.0.0.1:5000/api:v1", "v2"), "127.0.0.1:5000/api:v2");
+        assert_eq!(retag("127.0.0.1:5000/api", "v2"), "127.0.0.1:5000/api:v2");
+        assert_eq!(retag("api:v1", "ghcr.io/x/api:v2"), "ghcr.io/x/api:v2");
+    }
+}

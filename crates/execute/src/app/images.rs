@@ -1,0 +1,249 @@
+//! Pinning: from tags to the exact images.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::join_all;
+use shiplap_compose::model::{Project, Service};
+use shiplap_model::{
+    Engine, EngineError, ImageInfo, ImageOrigin, ImagePin, Refusal, RegistryAnswer,
+};
+use shiplap_plan::Selection;
+
+use super::{AppError, Images};
+
+/// Pins the image of every service. Those that are not selected are pinned to what is here, and
+/// nothing is refused for their sake.
+pub(super) async fn pin_all(
+    engine: &dyn Engine,
+    project: &Project,
+    selection: &Selection,
+    images: Images,
+) -> Result<BTreeMap<String, ImagePin>, AppError> {
+    let pins = project.services.iter().map(|(name, service)| async move {
+        let reference = reference(project, name, service);
+        let pinned = if selection.contains(name) {
+            pin(engine, name, service, &reference, images).await
+        } else {
+            local(engine, &reference)
+                .await
+                .map(|found| Ok(found.unwrap_or_else(|| unknown(&reference))))
+        };
+        (name.clone(), pinned)
+    });
+    let mut found = BTreeMap::new();
+    let mut refusals = Vec::new();
+    for (name, pinned) in join_all(pins).await {
+        match pinned? {
+            Ok(pin) => {
+                found.insert(name, pin);
+            }
+            Err(refusal) => refusals.push(refusal),
+        }
+    }
+    if refusals.is_empty() { Ok(found) } else { Err(AppError::Refused(refusals)) }
+}
+
+/// What the service's image is called: as the file says, with `latest` where it says no tag, or
+/// as Compose names what it builds.
+fn reference(project: &Project, name: &str, service: &Service) -> String {
+    let reference = service.image.clone().unwrap_or_else(|| format!("{}-{name}", project.name));
+    let last = reference.rsplit('/').next().unwrap_or(&reference);
+    if last.contains([':', '@']) { reference } else { format!("{reference}:latest") }
+}
+
+fn unknown(reference: &str) -> ImagePin {
+    ImagePin {
+        reference: reference.to_owned(),
+        id: None,
+        digest: None,
+        origin: ImageOrigin::Local,
+        info: None,
+    }
+}
+
+async fn local(engine: &dyn Engine, reference: &str) -> Result<Option<ImagePin>, EngineError> {
+    Ok(engine.image(reference).await?.map(|info| here(reference, info)))
+}
+
+/// A pin for an image that the engine holds.
+pub(super) fn here(reference: &str, info: ImageInfo) -> ImagePin {
+    let repository = without_tag(reference);
+    let digest = info.repo_digests.iter().find_map(|known| {
+        let (name, digest) = known.split_once('@')?;
+        same_repository(name, repository).then(|| digest.to_owned())
+    });
+    ImagePin {
+        reference: reference.to_owned(),
+        id: Some(info.id.clone()),
+        digest,
+        origin: ImageOrigin::Local,
+        info: Some(info),
+    }
+}
+
+fn without_tag(reference: &str) -> &str {
+    let named = reference.split('@').next().unwrap_or(reference);
+    match named.rfind(':') {
+        Some(colon) if !named[colon..].contains('/') => &named[..colon],
+        _ => named,
+    }
+}
+
+/// Engines shorten `docker.io/library/nginx` to `nginx`.
+fn same_repository(a: &str, b: &str) -> bool {
+    fn short(name: &str) -> &str {
+        let name = name.strip_prefix("docker.io/").unwrap_or(name);
+        name.strip_prefix("library/").unwrap_or(name)
+    }
+    short(a) == short(b)
+}
+
+/// What the file wants done about an image.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    /// What is here will do.
+    Missing,
+    /// The registry decides.
+    Always,
+    /// It must be here.
+    Never,
+    /// It is built again.
+    Build,
+}
+
+fn wish(service: &Service, images: Images) -> Wish {
+    match images {
+        Images::Build if service.build.is_some() => return Wish::Build,
+        Images::Pull if service.build.is_none() => return Wish::Always,
+        Images::Build | Images::Pull | Images::AsTheFileSays => {}
+    }
+    match service.pull_policy.as_deref() {
+        Some("always" | "refresh") => Wish::Always,
+        Some("never") => Wish::Never,
+        Some("build") => Wish::Build,
+        // `daily` and the like ask how old an image is; what is here counts as young enough, and
+        // `deploy --pull` asks the registry.
+        _ => Wish::Missing,
+    }
+}
+
+async fn pin(
+    engine: &dyn Engine,
+    name: &str,
+    service: &Service,
+    reference: &str,
+    images: Images,
+) -> Result<Result<ImagePin, Refusal>, EngineError> {
+    let wish = wish(service, images);
+    let local = local(engine, reference).await?;
+    let builds = service.build.is_some();
+    match (wish, local) {
+        (Wish::Build, _) if builds => return Ok(Ok(build(reference))),
+        (Wish::Missing | Wish::Never | Wish::Build, Some(pin)) => return Ok(Ok(pin)),
+        (Wish::Never, None) => return Ok(Err(absent(name, reference))),
+        // Without a name of its own an image can only be built.
+        (Wish::Missing, None) if builds && service.image.is_none() => {
+            return Ok(Ok(build(reference)));
+        }
+        (Wish::Always, Some(pin)) if builds && service.image.is_none() => return Ok(Ok(pin)),
+        (Wish::Always | Wish::Missing | Wish::Build, local) => {
+            let answer = engine.registry_digest(reference).await?;
+            Ok(match (answer, local) {
+                (RegistryAnswer::Digest(digest), Some(pin)) if knows(&pin, &digest) => {
+                    Ok(ImagePin { digest: Some(digest), ..pin })
+                }
+                (RegistryAnswer::Digest(digest), _) => Ok(ImagePin {
+                    reference: reference.to_owned(),
+                    id: None,
+                    digest: Some(digest),
+                    origin: ImageOrigin::Pull,
+                    info: None,
+                }),
+                (RegistryAnswer::Missing(_) | RegistryAnswer::Unreachable(_), Some(pin))
+                    if builds =>
+                {
+                    Ok(pin)
+                }
+                (RegistryAnswer::Missing(_) | RegistryAnswer::Unreachable(_), None) if builds => {
+                    Ok(build(reference))
+                }
+                (RegistryAnswer::Missing(said), _) => Err(missing(name, reference, &said)),
+                (RegistryAnswer::Unreachable(said), local) => {
+                    Err(unreachable(name, reference, &said, local.is_some()))
+                }
+            })
+        }
+    }
+}
+
+fn knows(pin: &ImagePin, digest: &str) -> bool {
+    pin.info.iter().flat_map(|info| &info.repo_digests).any(|known| known.ends_with(digest))
+}
+
+fn build(reference: &str) -> ImagePin {
+    ImagePin { origin: ImageOrigin::Build, ..unknown(reference) }
+}
+
+fn refusal(code: &'static str, name: &str, message: String, help: String) -> Refusal {
+    Refusal {
+        code,
+        service: Some(name.to_owned()),
+        path: ["services", name, "image"].map(str::to_owned).into(),
+        message,
+        help: Some(help),
+    }
+}
+
+fn absent(name: &str, reference: &str) -> Refusal {
+    refusal(
+        "image-absent",
+        name,
+        format!("`{name}` runs {reference}, which is not on this engine and may not be pulled"),
+        format!("`docker load` it, or remove `pull_policy: never` from `{name}`"),
+    )
+}
+
+fn missing(name: &str, reference: &str, said: &str) -> Refusal {
+    refusal(
+        "image-missing",
+        name,
+        format!("`{name}` runs {reference}, which its registry does not have: {said}"),
+        "check the name and the tag; a private repository needs `docker login`".to_owned(),
+    )
+}
+
+fn unreachable(name: &str, reference: &str, said: &str, here: bool) -> Refusal {
+    let help = if here {
+        format!("an older {reference} is on this engine: `pull_policy: missing` uses it")
+    } else {
+        "check the network and the registry's name".to_owned()
+    };
+    refusal(
+        "registry-unreachable",
+        name,
+        format!("`{name}` runs {reference}, and its registry does not answer: {said}"),
+        help,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_without_a_tag_means_latest() {
+        let project = Project { name: "shop".to_owned(), ..Project::default() };
+        let image =
+            |image: Option<&str>| Service { image: image.map(str::to_owned), ..Service::default() };
+        assert_eq!(reference(&project, "api", &image(None)), "shop-api:latest");
+        assert_eq!(reference(&project, "api", &image(Some("r:5000/api"))), "r:5000/api:latest");
+        assert_eq!(reference(&project, "api", &image(Some("api:v1"))), "api:v1");
+        assert_eq!(reference(&project, "api", &image(Some("api@sha256:1"))), "api@sha256:1");
+    }
+
+    #[test]
+    fn shortened_names_are_the_same_repository() {
+        assert!(same_repository("nginx", "docker.io/library/nginx"));
+        assert!(!same_repository("a/nginx", "nginx"));
+    }
+}
