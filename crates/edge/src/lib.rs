@@ -9,8 +9,14 @@
 //! at once or not at all.
 
 pub mod api;
+mod channel;
 pub mod client;
+mod containers;
+mod log;
+mod sockets;
+pub mod supervisor;
 pub mod table;
+pub mod worker;
 
 pub use client::{Client, ClientError};
 pub use table::{Hold, Listener, Pool, Protocol, Replica, Table};

@@ -1,0 +1,460 @@
+//! Applying tables: sockets, disk, pointer, in this order.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::task::AbortHandle;
+
+use super::routing::{Pool, PoolShared, Replica, Routing};
+use super::{Core, accept};
+use crate::api::{BindError, ListenerStatus, Unbindable};
+use crate::channel::{Ask, MAX_CONTAINERS, Place, Reply, Sighting};
+use crate::containers::is_container_id;
+use crate::log::event;
+use crate::table::{Listener, Table, TableError};
+
+/// How often sockets that could not be opened are tried again.
+const TRY_EVERY: Duration = Duration::from_secs(1);
+
+pub(super) struct Control {
+    core: Arc<Core>,
+    state: Mutex<State>,
+}
+
+struct State {
+    table: Table,
+    /// The table on disk is the one in force, and may become the previous one.
+    disk_is_good: bool,
+    listeners: Vec<Live>,
+    next_number: u64,
+    watched: HashSet<String>,
+}
+
+/// A listener of the table in force.
+struct Live {
+    number: u64,
+    listener: Listener,
+    socket: Result<TcpListener, (BindError, String)>,
+    accepting: Vec<AbortHandle>,
+}
+
+/// Why a table was not applied. Nothing was changed.
+#[derive(Debug)]
+pub(super) enum PutError {
+    Conflict { current: u64 },
+    Invalid(TableError),
+    Unbindable(Vec<Unbindable>),
+    Stopping,
+    Disk(String),
+}
+
+impl Control {
+    /// Takes up the table on disk.
+    pub(super) async fn start(
+        core: Arc<Core>,
+        table: Option<OwnedFd>,
+        previous: Option<OwnedFd>,
+    ) -> io::Result<Control> {
+        let (table, disk_is_good) = load(&core, table, previous);
+        let mut state = State {
+            table: Table::default(),
+            disk_is_good,
+            listeners: Vec::new(),
+            next_number: 0,
+            watched: HashSet::new(),
+        };
+        let mut opened = Vec::new();
+        for listener in &table.listeners {
+            opened.push(open(&core, &mut state.next_number, listener.clone()).await);
+        }
+        for live in &opened {
+            if let Err((_, detail)) = &live.socket {
+                tell_unbound(&live.listener, detail);
+            }
+        }
+        let control = Control { core, state: Mutex::new(state) };
+        let mut state = control.state.lock().await;
+        control.switch(&mut state, table, opened).await;
+        drop(state);
+        Ok(control)
+    }
+
+    pub(super) async fn table(&self) -> Table {
+        self.state.lock().await.table.clone()
+    }
+
+    pub(super) async fn listeners(&self) -> Vec<ListenerStatus> {
+        let state = self.state.lock().await;
+        let status = |live: &Live| ListenerStatus {
+            listener: live.listener.clone(),
+            bound: live.socket.is_ok(),
+            error: live.socket.as_ref().err().map(|(reason, detail)| format!("{reason}: {detail}")),
+        };
+        state.listeners.iter().map(status).collect()
+    }
+
+    /// Replaces the table if it is at this generation: all of it, or nothing.
+    pub(super) async fn put(&self, expected: u64, mut table: Table) -> Result<Table, PutError> {
+        table.check().map_err(PutError::Invalid)?;
+        let mut state = self.state.lock().await;
+        if self.core.is_stopping() {
+            return Err(PutError::Stopping);
+        }
+        if state.table.generation != expected {
+            return Err(PutError::Conflict { current: state.table.generation });
+        }
+        let (mut opened, mut unbindable) = (Vec::new(), Vec::new());
+        for listener in &mut table.listeners {
+            if listener.port != 0 && state.listeners.iter().any(|live| live.is_at(listener)) {
+                continue;
+            }
+            let live = open(&self.core, &mut state.next_number, listener.clone()).await;
+            match &live.socket {
+                Ok(_) => {
+                    *listener = live.listener.clone();
+                    opened.push(live);
+                }
+                Err((reason, detail)) => unbindable.push(Unbindable {
+                    listener: listener.clone(),
+                    reason: *reason,
+                    detail: detail.clone(),
+                }),
+            }
+        }
+        table.schema = crate::table::SCHEMA;
+        table.generation = expected + 1;
+        let stored = match unbindable.is_empty() {
+            true => self.store(&table, state.disk_is_good).await.map_err(PutError::Disk),
+            false => Err(PutError::Unbindable(unbindable)),
+        };
+        if let Err(error) = stored {
+            for live in opened {
+                let _ = self.core.link.ask(Ask::Close(live.place())).await;
+            }
+            return Err(error);
+        }
+        state.disk_is_good = true;
+        self.switch(&mut state, table.clone(), opened).await;
+        Ok(table)
+    }
+
+    /// Makes a table the one in force. Its new sockets are open.
+    async fn switch(&self, state: &mut State, table: Table, opened: Vec<Live>) {
+        let core = &self.core;
+        let wanted = containers_of(&table);
+        let sightings = watch(core, wanted.difference(&state.watched).cloned().collect()).await;
+        let first_new = opened.first().map_or(u64::MAX, |live| live.number);
+        state.listeners.extend(opened);
+        let (kept, gone): (Vec<Live>, Vec<Live>) = std::mem::take(&mut state.listeners)
+            .into_iter()
+            .partition(|live| table.listeners.iter().any(|listener| live.is_at(listener)));
+        state.listeners = kept;
+        for live in &mut state.listeners {
+            if let Some(listener) = table.listeners.iter().find(|listener| live.is_at(listener)) {
+                live.listener = listener.clone();
+            }
+        }
+        let old = core.routing.load_full();
+        let new = build(core, &old, &state.table, &table, &state.listeners);
+        for sighting in &sightings {
+            let replicas = new.pools.values().flat_map(|pool| &pool.replicas);
+            for replica in replicas.filter(|replica| replica.id == sighting.container) {
+                replica.sighted(&sighting.seen);
+            }
+        }
+        let new = Arc::new(new);
+        core.routing.store(new.clone());
+        // Pairs with the one in `Core::route`.
+        fence(Ordering::SeqCst);
+        core.retire(&old, &new);
+        for pool in old.pools.values().chain(new.pools.values()) {
+            pool.shared.changed.notify_waiters();
+        }
+        for live in state.listeners.iter_mut().filter(|live| live.number >= first_new) {
+            live.accept(core);
+        }
+        for live in gone {
+            live.close(core).await;
+        }
+        let unwanted: Vec<String> = state.watched.difference(&wanted).cloned().collect();
+        for ids in unwanted.chunks(MAX_CONTAINERS) {
+            let _ = core.link.ask(Ask::Unwatch(ids.to_vec())).await;
+        }
+        state.watched = wanted;
+        state.table = table;
+        let fields: [(&str, &dyn std::fmt::Display); 3] = [
+            ("generation", &state.table.generation),
+            ("pools", &state.table.pools.len()),
+            ("listeners", &state.table.listeners.len()),
+        ];
+        event("worker", "table-applied", &fields);
+    }
+
+    async fn store(&self, table: &Table, replaces_good: bool) -> Result<(), String> {
+        let link = &self.core.link;
+        let (reply, mut fds) = link.ask(Ask::NewTable).await.map_err(|error| error.to_string())?;
+        let (Reply::Done, Some(file)) = (&reply, fds.pop()) else {
+            return Err(refusal("opening a file for the table", reply));
+        };
+        let mut text = serde_json::to_vec_pretty(table).map_err(|error| error.to_string())?;
+        text.push(b'\n');
+        File::from(file).write_all(&text).map_err(|error| format!("writing the table: {error}"))?;
+        match link.ask(Ask::CommitTable { replaces_good }).await {
+            Ok((Reply::Done, _)) => Ok(()),
+            Ok((reply, _)) => Err(refusal("storing the table", reply)),
+            Err(error) => Err(format!("storing the table: {error}")),
+        }
+    }
+
+    /// The supervisor has a new socket in the place of an old one.
+    pub(super) async fn reopened(&self, place: Place, mut fds: Vec<OwnedFd>) {
+        let mut state = self.state.lock().await;
+        let live = state.listeners.iter_mut().find(|live| live.place() == place);
+        if let (Some(live), Some(socket)) = (live, fds.pop()) {
+            event("worker", "listener-reopened", &[("listener", &live.listener.place())]);
+            live.stop();
+            live.socket = Ok(TcpListener::from(socket));
+            live.accept(&self.core);
+        }
+    }
+
+    /// Somebody else accepts from now on.
+    pub(super) async fn stop_accepting(&self) {
+        let mut state = self.state.lock().await;
+        state.listeners.iter_mut().for_each(Live::stop);
+    }
+
+    /// Opens what could not be opened, and tidies up, every now and then.
+    pub(super) async fn keep_trying(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(TRY_EVERY).await;
+            let mut state = self.state.lock().await;
+            for live in state.listeners.iter_mut().filter(|live| live.socket.is_err()) {
+                live.socket = listen(&self.core, &live.place()).await.map(|(socket, _)| socket);
+                if live.socket.is_ok() {
+                    event("worker", "listener-open", &[("listener", &live.listener.place())]);
+                    live.accept(&self.core);
+                }
+            }
+            drop(state);
+            self.core.tidy();
+        }
+    }
+}
+
+impl Live {
+    fn place(&self) -> Place {
+        place(&self.listener)
+    }
+
+    fn is_at(&self, listener: &Listener) -> bool {
+        let own = (&self.listener.namespace, self.listener.address, self.listener.port);
+        own == (&listener.namespace, listener.address, listener.port)
+    }
+
+    fn accept(&mut self, core: &Arc<Core>) {
+        if let Ok(socket) = &self.socket {
+            match accept::start(core, self.number, socket) {
+                Ok(handles) => self.accepting = handles,
+                Err(error) => self.socket = Err((BindError::Failed, error.to_string())),
+            }
+        }
+    }
+
+    fn stop(&mut self) {
+        self.accepting.drain(..).for_each(|handle| handle.abort());
+    }
+
+    async fn close(mut self, core: &Arc<Core>) {
+        self.stop();
+        let _ = core.link.ask(Ask::Close(self.place())).await;
+        if let Ok(socket) = &self.socket {
+            accept::finish(core, self.number, socket);
+        }
+    }
+}
+
+impl Core {
+    /// What has left the table lives on until nothing is open to it.
+    fn retire(&self, old: &Routing, new: &Routing) {
+        let mut retired = self.retired.lock().expect("no panic while held");
+        for (name, pool) in &old.pools {
+            let now = new.pools.get(name).map(|pool| pool.replicas.as_slice()).unwrap_or_default();
+            for replica in &pool.replicas {
+                if !now.iter().any(|kept| Arc::ptr_eq(kept, replica)) {
+                    replica.set_routed(false);
+                    retired.push((name.clone(), replica.clone()));
+                }
+            }
+        }
+        retired.retain(|(_, replica)| replica.open() > 0 && !replica.is_routed());
+    }
+
+    fn tidy(&self) {
+        for replica in self.routing.load().pools.values().flat_map(|pool| &pool.replicas) {
+            replica.tidy();
+        }
+        let mut retired = self.retired.lock().expect("no panic while held");
+        retired.retain(|(_, replica)| replica.open() > 0 && !replica.is_routed());
+    }
+
+    fn retired(&self, pool: &str, id: &str) -> Option<Arc<Replica>> {
+        let retired = self.retired.lock().expect("no panic while held");
+        let mut found = retired.iter().filter(|(name, replica)| name == pool && replica.id == id);
+        found.next().map(|(_, replica)| replica.clone())
+    }
+
+    /// Replicas of a pool by id, in the table or draining.
+    pub(super) fn find(&self, pool: &str, ids: &[String]) -> Vec<Arc<Replica>> {
+        let routing = self.routing.load();
+        let routed = routing.pools.get(pool).into_iter().flat_map(|pool| &pool.replicas).cloned();
+        let retired = self.retired.lock().expect("no panic while held");
+        let retired = retired.iter().filter(|(name, _)| name == pool).map(|(_, one)| one.clone());
+        routed.chain(retired).filter(|replica| ids.contains(&replica.id)).collect()
+    }
+}
+
+/// The pointers for a table; what stays the same keeps its counters and connections.
+fn build(
+    core: &Core,
+    old: &Routing,
+    old_table: &Table,
+    table: &Table,
+    listeners: &[Live],
+) -> Routing {
+    let mut pools = BTreeMap::new();
+    for (name, given) in &table.pools {
+        let before = old.pools.get(name);
+        let shared = before.map_or_else(Arc::<PoolShared>::default, |pool| pool.shared.clone());
+        let old_given = old_table.pools.get(name);
+        let mut replicas = Vec::new();
+        for replica in &given.replicas {
+            let same = |other: &&crate::table::Replica| {
+                (&other.id, other.port, &other.network)
+                    == (&replica.id, replica.port, &replica.network)
+            };
+            let was_given = old_given.and_then(|pool| pool.replicas.iter().find(same));
+            let kept = before.and_then(|pool| pool.replicas.iter().find(|r| r.id == replica.id));
+            let found = match (was_given, kept) {
+                (Some(was_given), Some(kept)) => {
+                    // Where we know it to be now wins over what has long been in the table.
+                    if was_given.address != replica.address {
+                        kept.set_address((replica.address, replica.port).into());
+                    }
+                    kept.clone()
+                }
+                _ => match core.retired(name, &replica.id) {
+                    Some(back) if back.address().port() == replica.port => {
+                        back.set_address((replica.address, replica.port).into());
+                        back.set_routed(true);
+                        back
+                    }
+                    _ => Arc::new(Replica::new(replica, shared.clone(), core.shards.len())),
+                },
+            };
+            replicas.push(found);
+        }
+        let pool = Pool {
+            protocol: given.protocol,
+            paused: given.paused,
+            hold: given.hold,
+            replicas,
+            shared,
+        };
+        pools.insert(name.clone(), Arc::new(pool));
+    }
+    let by_listener: HashMap<u64, Arc<Pool>> = listeners
+        .iter()
+        .filter_map(|live| Some((live.number, pools.get(&live.listener.pool)?.clone())))
+        .collect();
+    Routing { generation: table.generation, pools, by_listener }
+}
+
+/// The containers that a table depends on.
+fn containers_of(table: &Table) -> HashSet<String> {
+    let replicas = table.pools.values().flat_map(|pool| &pool.replicas).map(|replica| &replica.id);
+    let namespaces = table.listeners.iter().filter_map(|listener| listener.namespace.as_ref());
+    replicas.chain(namespaces).filter(|id| is_container_id(id)).cloned().collect()
+}
+
+async fn watch(core: &Core, ids: Vec<String>) -> Vec<Sighting> {
+    let mut all = Vec::new();
+    for ids in ids.chunks(MAX_CONTAINERS) {
+        match core.link.ask(Ask::Watch(ids.to_vec())).await {
+            Ok((Reply::Sightings(sightings), _)) => all.extend(sightings),
+            Ok((reply, _)) => core.problem(refusal("looking for containers", reply)),
+            Err(error) => core.problem(format!("looking for containers: {error}")),
+        }
+    }
+    all
+}
+
+async fn open(core: &Core, next_number: &mut u64, mut listener: Listener) -> Live {
+    let socket = listen(core, &place(&listener)).await.map(|(socket, port)| {
+        listener.port = port;
+        socket
+    });
+    *next_number += 1;
+    Live { number: *next_number, listener, socket, accepting: Vec::new() }
+}
+
+async fn listen(core: &Core, place: &Place) -> Result<(TcpListener, u16), (BindError, String)> {
+    let failed = |detail: String| Err((BindError::Failed, detail));
+    match core.link.ask(Ask::Listen(place.clone())).await {
+        Ok((Reply::Listening { port }, mut fds)) => match fds.pop() {
+            Some(socket) => Ok((TcpListener::from(socket), port)),
+            None => failed("the supervisor sent no socket".to_owned()),
+        },
+        Ok((Reply::NotListening { reason, detail }, _)) => Err((reason, detail)),
+        Ok((reply, _)) => failed(refusal("listening", reply)),
+        Err(error) => failed(error.to_string()),
+    }
+}
+
+fn place(listener: &Listener) -> Place {
+    Place { namespace: listener.namespace.clone(), address: listener.address, port: listener.port }
+}
+
+fn refusal(what: &str, reply: Reply) -> String {
+    match reply {
+        Reply::Failed(error) => format!("{what}: {error}"),
+        other => format!("{what}: the supervisor answered {other:?}"),
+    }
+}
+
+fn tell_unbound(listener: &Listener, detail: &str) {
+    event("worker", "bind-failed", &[("listener", &listener.place()), ("error", &detail)]);
+}
+
+/// The table on disk, or the one before it, or an empty one; and whether it is the one on disk.
+fn load(core: &Core, table: Option<OwnedFd>, previous: Option<OwnedFd>) -> (Table, bool) {
+    let mut refused = false;
+    for (name, file) in [("table", table), ("previous table", previous)] {
+        let Some(file) = file else { continue };
+        let mut text = Vec::new();
+        let read = File::from(file).read_to_end(&mut text).map_err(|error| error.to_string());
+        match read.and_then(|_| Table::from_json(&text).map_err(|error| error.to_string())) {
+            Ok(table) => {
+                if name != "table" {
+                    core.problem(format!(
+                        "the previous table is used, generation {}",
+                        table.generation
+                    ));
+                }
+                return (table, !refused);
+            }
+            Err(error) => {
+                refused = true;
+                core.problem(format!("the {name} on disk is refused: {error}"));
+            }
+        }
+    }
+    (Table::default(), !refused)
+}

@@ -1,0 +1,228 @@
+//! One request: held, claimed, sent, perhaps sent again, answered.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::body::{Body, Incoming};
+use hyper::header::{self, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::upgrade::OnUpgrade;
+use hyper::{Method, Request, Response, StatusCode};
+
+use super::Core;
+use super::body::{AnswerBody, RequestBody};
+use super::headers;
+use super::hold::{Patience, Rejection};
+use super::http::{Activity, tunnel};
+use super::routing::Claim;
+use super::upstream::{Connection, Fitness};
+
+/// So often a request that was written, but not answered, is sent again if it may be.
+const MAX_REPEATS: u32 = 2;
+/// So often a new connection may break before the request is written on it, until the replica is
+/// taken to be unreachable.
+const MAX_UNSENT: u32 = 3;
+
+/// A request on its way.
+struct Outgoing {
+    parts: Parts,
+    body: Option<Incoming>,
+    /// May be sent again after it was sent: GET, HEAD or OPTIONS without a body.
+    fitness: Fitness,
+}
+
+/// What one attempt came to.
+enum Attempt {
+    Answered(Response<Incoming>, Connection),
+    /// Nothing was written: it can go elsewhere, whatever it is.
+    Unsent(Outgoing, hyper::Error),
+    /// It may have been acted on.
+    Unanswered(Option<Outgoing>, hyper::Error),
+}
+
+impl Core {
+    /// Answers one request that came in at this listener.
+    pub(super) async fn answer(
+        self: Arc<Self>,
+        listener: u64,
+        request: Request<Incoming>,
+        activity: Arc<Activity>,
+    ) -> Response<AnswerBody> {
+        let (mut parts, body) = request.into_parts();
+        let mut answer = match headers::check(&parts, &activity) {
+            Err((status, text)) => {
+                let mut answer = text_answer(status, text, &activity);
+                close(&mut answer);
+                answer
+            }
+            Ok(()) => {
+                let upgrade = headers::upgrade(&parts.headers);
+                let client = upgrade.is_some().then(|| parts.extensions.remove::<OnUpgrade>());
+                headers::forward(&mut parts, activity.peer, upgrade.as_ref());
+                let outgoing = Outgoing::new(parts, body);
+                let sent = self.send(listener, outgoing, &activity).await;
+                match sent {
+                    Ok((response, connection, claim)) => {
+                        self.relay(response, connection, claim, client.flatten(), &activity)
+                    }
+                    Err(answer) => *answer,
+                }
+            }
+        };
+        if self.is_stopping() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            close(&mut answer);
+        }
+        answer
+    }
+
+    /// Sends a request until it is answered.
+    async fn send(
+        self: &Arc<Self>,
+        listener: u64,
+        mut outgoing: Outgoing,
+        activity: &Arc<Activity>,
+    ) -> Result<(Response<Incoming>, Connection, Claim), Box<Response<AnswerBody>>> {
+        let mut patience = Patience::default();
+        let (mut repeats, mut unsent) = (0, 0);
+        loop {
+            let gone = || activity.client_gone();
+            let claim = match self.claim(listener, &mut patience, gone).await {
+                Ok(claim) => claim,
+                Err(rejection) => return Err(Box::new(rejected(rejection, activity))),
+            };
+            let replica = claim.replica().clone();
+            let connection = match Connection::get(&replica, outgoing.fitness).await {
+                Ok(connection) => connection,
+                Err(error) => {
+                    self.suspect(&replica, &error);
+                    continue;
+                }
+            };
+            let used = connection.used;
+            match outgoing.send(connection).await {
+                Attempt::Answered(response, connection) => {
+                    return Ok((response, connection, claim));
+                }
+                Attempt::Unsent(back, error) => {
+                    outgoing = back;
+                    // A kept connection that the replica has closed says nothing about it.
+                    if !used {
+                        unsent += 1;
+                        replica.failed(&chain(&error));
+                    }
+                    if unsent >= MAX_UNSENT {
+                        unsent = 0;
+                        self.suspect(&replica, &std::io::Error::other(error));
+                    }
+                }
+                Attempt::Unanswered(Some(back), error) if repeats < MAX_REPEATS => {
+                    outgoing = back;
+                    repeats += 1;
+                    replica.failed(&chain(&error));
+                }
+                Attempt::Unanswered(_, error) => {
+                    replica.failed(&chain(&error));
+                    let text = "the service closed the connection before it answered\n";
+                    return Err(Box::new(text_answer(StatusCode::BAD_GATEWAY, text, activity)));
+                }
+            }
+        }
+    }
+
+    /// Passes an answer on to the client.
+    fn relay(
+        self: &Arc<Self>,
+        mut response: Response<Incoming>,
+        connection: Connection,
+        claim: Claim,
+        client: Option<OnUpgrade>,
+        activity: &Arc<Activity>,
+    ) -> Response<AnswerBody> {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let Some(client) = client else {
+                let text = "the service changed the protocol unasked\n";
+                return text_answer(StatusCode::BAD_GATEWAY, text, activity);
+            };
+            tokio::spawn(tunnel(self, client, hyper::upgrade::on(&mut response), claim));
+            return response.map(|_| AnswerBody::text(Bytes::new(), activity.clone()));
+        }
+        headers::strip(response.headers_mut());
+        let stream = headers::is_event_stream(response.headers());
+        let claim = if stream { claim.into_stream() } else { claim };
+        response.map(|body| AnswerBody::upstream(body, claim, connection, activity.clone()))
+    }
+}
+
+impl Outgoing {
+    fn new(parts: Parts, body: Incoming) -> Outgoing {
+        let empty = body.is_end_stream();
+        let safe = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
+        let fitness = if empty && safe { Fitness::Repeatable } else { Fitness::Once };
+        Outgoing { parts, body: (!empty).then_some(body), fitness }
+    }
+
+    async fn send(self, mut connection: Connection) -> Attempt {
+        let Outgoing { parts, body, fitness } = self;
+        let again = (fitness == Fitness::Repeatable).then(|| parts.clone());
+        let body = body.map_or(RequestBody::Empty, RequestBody::Stream);
+        let request = Request::from_parts(parts, body);
+        let mut failure = match connection.sender.try_send_request(request).await {
+            Ok(response) => return Attempt::Answered(response, connection),
+            Err(failure) => failure,
+        };
+        if let Some(request) = failure.take_message() {
+            let (parts, body) = request.into_parts();
+            let body = match body {
+                RequestBody::Empty => None,
+                RequestBody::Stream(body) => Some(body),
+            };
+            return Attempt::Unsent(Outgoing { parts, body, fitness }, failure.into_error());
+        }
+        let again = again.map(|parts| Outgoing { parts, body: None, fitness });
+        Attempt::Unanswered(again, failure.into_error())
+    }
+}
+
+fn rejected(rejection: Rejection, activity: &Arc<Activity>) -> Response<AnswerBody> {
+    let text = match rejection {
+        Rejection::TooMany => "too many requests are waiting for the service\n",
+        Rejection::TooLong => "the service did not come back in time\n",
+        Rejection::Nowhere => "nothing is served here any more\n",
+        // Nobody reads it.
+        Rejection::ClientGone => "",
+    };
+    let mut answer = text_answer(StatusCode::SERVICE_UNAVAILABLE, text, activity);
+    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    if matches!(rejection, Rejection::Nowhere | Rejection::ClientGone) {
+        close(&mut answer);
+    }
+    answer
+}
+
+fn text_answer(
+    status: StatusCode,
+    text: &'static str,
+    activity: &Arc<Activity>,
+) -> Response<AnswerBody> {
+    let body = AnswerBody::text(Bytes::from_static(text.as_bytes()), activity.clone());
+    let mut answer = Response::new(body);
+    *answer.status_mut() = status;
+    let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+    answer.headers_mut().insert(header::CONTENT_TYPE, kind);
+    answer
+}
+
+fn close(answer: &mut Response<AnswerBody>) {
+    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}

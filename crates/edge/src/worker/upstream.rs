@@ -1,0 +1,192 @@
+//! Connections to replicas: made, kept, given back, and tried again when they cannot be made.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::Core;
+use super::body::RequestBody;
+use super::routing::Replica;
+use crate::channel::{Ask, Reply};
+use crate::containers;
+use crate::log::event;
+
+/// Not the system's default: an address that has vanished swallows packets for minutes.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often a replica that refuses is tried again, at first and in the end.
+const RETRY_FIRST: Duration = Duration::from_millis(10);
+const RETRY_LONGEST: Duration = Duration::from_millis(150);
+/// How often to ask meanwhile whether its addresses have changed.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Servers close idle connections after 2 s (gunicorn), 5 s (node, uvicorn) or more. A request
+/// that may be repeated can run into that; one that may not uses only what was used just now.
+const FRESH: Duration = Duration::from_millis(1000);
+/// Not used for so long: closed.
+const IDLE_LONGEST: Duration = Duration::from_secs(60);
+/// Idle connections to keep, per replica and thread.
+const MAX_IDLE: usize = 256;
+
+/// A connection that waits for its next request.
+pub(super) struct Idle {
+    sender: SendRequest<RequestBody>,
+    since: Instant,
+}
+
+impl Idle {
+    pub(super) fn is_usable(&self) -> bool {
+        !self.sender.is_closed() && self.since.elapsed() < IDLE_LONGEST
+    }
+}
+
+/// A connection in use.
+pub(super) struct Connection {
+    pub sender: SendRequest<RequestBody>,
+    /// It has carried a request before, so the replica may be about to close it.
+    pub used: bool,
+    replica: Arc<Replica>,
+    epoch: u64,
+}
+
+/// What a connection must be fit for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fitness {
+    /// A request that may be sent again.
+    Repeatable,
+    /// One that may not.
+    Once,
+}
+
+impl Connection {
+    /// An idle one, or a new one.
+    pub(super) async fn get(replica: &Arc<Replica>, fitness: Fitness) -> io::Result<Connection> {
+        if let Some(connection) = Connection::idle(replica, fitness) {
+            return Ok(connection);
+        }
+        let permit = replica.connecting.acquire().await.expect("never closed");
+        // While waiting for the permit, others may have finished.
+        if let Some(connection) = Connection::idle(replica, fitness) {
+            return Ok(connection);
+        }
+        let epoch = replica.epoch();
+        let stream = connect(replica).await?;
+        drop(permit);
+        let (sender, connection) = http1::Builder::new()
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(io::Error::other)?;
+        // Its errors are seen by the request that it carries.
+        tokio::spawn(async move { connection.with_upgrades().await.unwrap_or_default() });
+        Ok(Connection { sender, used: false, replica: replica.clone(), epoch })
+    }
+
+    fn idle(replica: &Arc<Replica>, fitness: Fitness) -> Option<Connection> {
+        let epoch = replica.epoch();
+        let mut idle = replica.idle().lock().expect("no panic while held");
+        while let Some(one) = idle.pop() {
+            if !one.sender.is_ready() || !one.is_usable() {
+                continue;
+            }
+            if fitness == Fitness::Once && one.since.elapsed() > FRESH {
+                // The most recent is on top: all others are older.
+                idle.push(one);
+                return None;
+            }
+            return Some(Connection {
+                sender: one.sender,
+                used: true,
+                replica: replica.clone(),
+                epoch,
+            });
+        }
+        None
+    }
+
+    /// Its answer has been read to the end.
+    pub(super) fn give_back(mut self) {
+        if self.sender.is_closed() {
+            return;
+        }
+        if self.sender.is_ready() {
+            self.keep();
+            return;
+        }
+        // Still sending the request's body, or about to say that it is ready.
+        tokio::spawn(async move {
+            if self.sender.ready().await.is_ok() {
+                self.keep();
+            }
+        });
+    }
+
+    fn keep(self) {
+        let mut idle = self.replica.idle().lock().expect("no panic while held");
+        let current = self.epoch == self.replica.epoch() && self.replica.is_routed();
+        if current && idle.len() < MAX_IDLE {
+            idle.push(Idle { sender: self.sender, since: Instant::now() });
+        }
+    }
+}
+
+/// A new TCP connection to where the replica is now.
+pub(super) async fn connect(replica: &Replica) -> io::Result<TcpStream> {
+    let connecting = TcpStream::connect(replica.address());
+    let stream = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+        Ok(stream) => stream?,
+        Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+    };
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+impl Core {
+    /// A replica could not be reached: nothing more is sent to it until one task has reached it.
+    pub(super) fn suspect(self: &Arc<Self>, replica: &Arc<Replica>, error: &io::Error) {
+        let text = format!("connecting to {}: {error}", replica.address());
+        if replica.mark_suspect(&text) {
+            event("worker", "replica-unreachable", &[("id", &replica.id), ("error", &text)]);
+            tokio::spawn(self.clone().reach(replica.clone()));
+        }
+    }
+
+    async fn reach(self: Arc<Self>, replica: Arc<Replica>) {
+        let since = Instant::now();
+        let mut wait = RETRY_FIRST;
+        let mut looked: Option<Instant> = None;
+        while replica.is_routed() {
+            let due = looked.is_none_or(|looked| looked.elapsed() > LOOK_EVERY);
+            if due && containers::is_container_id(&replica.id) {
+                looked = Some(Instant::now());
+                self.look(&replica).await;
+            }
+            if replica.is_present() {
+                match connect(&replica).await {
+                    Ok(_) => {
+                        let after = since.elapsed().as_millis();
+                        event("worker", "replica-reached", &[("id", &replica.id), ("ms", &after)]);
+                        break;
+                    }
+                    Err(error) => {
+                        replica.failed(&format!("connecting to {}: {error}", replica.address()));
+                    }
+                }
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(RETRY_LONGEST);
+        }
+        replica.clear_suspect();
+    }
+
+    /// Asks where a replica's container is.
+    async fn look(&self, replica: &Replica) {
+        let ask = Ask::Look(replica.id.clone());
+        if let Ok((Reply::Sightings(sightings), _)) = self.link.ask(ask).await {
+            for sighting in sightings {
+                replica.sighted(&sighting.seen);
+            }
+        }
+    }
+}
