@@ -1,1 +1,24 @@
-//! 
+//! The Docker Engine, over its HTTP API.
+//!
+//! [`DockerEngine`] implements [`shiplap_model::Engine`]. It speaks to Docker 20.10 and newer.
+
+mod client;
+mod containers;
+mod context;
+mod create;
+mod daemon;
+mod endpoint;
+mod engine;
+mod error;
+mod facts;
+mod ignore;
+mod images;
+mod inspect;
+mod observe;
+mod registry;
+mod resources;
+mod streams;
+
+pub use endpoint::Endpoint;
+pub use engine::DockerEngine;
+pub use streams::{LogChunk, LogOptions, Terminal, TerminalExec};

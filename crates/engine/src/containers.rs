@@ -1,0 +1,357 @@
+//! Containers: making, changing, asking, removing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use shiplap_model::{
+    CreateReplica, DEPLOYMENT, Desired, EngineError, EngineErrorKind, ImagePin, InjectedFile,
+    ServiceSpec,
+};
+
+use crate::client::{Call, SHORT_LIMIT, encoded};
+use crate::create::{Conversion, CreateRequest};
+use crate::engine::DockerEngine;
+use crate::error::{invalid, scrubbed, with_kind};
+use crate::observe::found;
+use crate::registry;
+
+/// What the engine waits between the stop signal and the kill when nothing else is said.
+const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+/// A health check's timeout when nothing else is said.
+const DEFAULT_HEALTH_TIMEOUT: Duration = Duration::from_secs(30);
+/// Starting waits for volumes' drivers, and for the copy of an image's content into an empty
+/// volume.
+const START_LIMIT: Duration = Duration::from_secs(180);
+
+impl DockerEngine {
+    pub(crate) async fn create_container(
+        &self,
+        desired: &Desired,
+        replica: &CreateReplica,
+    ) -> Result<String, EngineError> {
+        let doing = || format!("creating {} of {}", replica.name, replica.service);
+        let spec = desired.services.get(&replica.service);
+        let spec = spec.ok_or_else(|| invalid(doing(), "the project has no such service"))?;
+        let made = self.create_with(desired, spec, replica, &doing).await;
+        made.map_err(|error| scrubbed(error, secrets(spec)))
+    }
+
+    async fn create_with(
+        &self,
+        desired: &Desired,
+        spec: &ServiceSpec,
+        replica: &CreateReplica,
+        doing: &(dyn Fn() -> String + Sync),
+    ) -> Result<String, EngineError> {
+        let api = self.daemon().await?.api;
+        let profiles = registry::seccomp_profiles(desired, &spec.service)
+            .map_err(|message| invalid(doing(), message))?;
+        let request = Conversion {
+            desired,
+            spec,
+            labels: &replica.labels,
+            base_name: &replica.base_name,
+            anonymous_volumes: &replica.anonymous_volumes,
+            publish: &replica.publish,
+            peer: &|service| replica.peers.get(service).cloned(),
+            profiles: &profiles,
+            proxies: &registry::proxies(self.endpoint()),
+            api,
+        }
+        .run()
+        .map_err(|message| invalid(doing(), message))?;
+        if spec.service.read_only && !spec.files.is_empty() {
+            let error = invalid(doing(), "files cannot be put into a `read_only` container");
+            let help =
+                "give the secret or config as `file:` instead of `environment:` or `content:`";
+            return Err(EngineError { help: Some(help.into()), ..error });
+        }
+        let (image, image_id) = self.image_for(&spec.image, doing).await?;
+        let mut call = Call::post("/containers/create").query("name", &replica.name);
+        if let Some(platform) = &spec.service.platform {
+            call = call.query("platform", platform);
+        }
+        let call = call.json(&request.body(&image));
+        let answer = self.client.fetch(call, doing).await;
+        let id = match answer {
+            Ok(answer) => answer["Id"].as_str().unwrap_or_default().to_owned(),
+            Err(error) if error.kind == EngineErrorKind::Conflict => {
+                let (id, is_untouched) = self.same_container(replica, &image_id, error).await?;
+                if !is_untouched {
+                    return Ok(id);
+                }
+                id
+            }
+            Err(error) => return Err(error),
+        };
+        self.finish(&id, &request, &spec.files, &image_id, doing).await?;
+        Ok(id)
+    }
+
+    /// All that a fresh container needs beyond the create request. Safe to repeat.
+    async fn finish(
+        &self,
+        id: &str,
+        request: &CreateRequest,
+        files: &[InjectedFile],
+        image_id: &str,
+        doing: &(dyn Fn() -> String + Sync),
+    ) -> Result<(), EngineError> {
+        let inspected = self.inspect_container(id.to_owned()).await?.unwrap_or_default();
+        // A tag can move between our look at it and the engine's.
+        if inspected["Image"] != image_id {
+            self.remove_container(id).await?;
+            let message = "its image was replaced meanwhile; trying again is safe";
+            return Err(with_kind(EngineErrorKind::Conflict, doing(), message));
+        }
+        let attached = &inspected["NetworkSettings"]["Networks"];
+        for (network, endpoint) in &request.connect {
+            if attached.get(network).is_none() {
+                let call = Call::post(format!("/networks/{}/connect", encoded(network)))
+                    .json(&json!({"Container": id, "EndpointConfig": endpoint}));
+                let doing = || format!("{}: connecting to network {network}", doing());
+                self.client.send(call, SHORT_LIMIT, doing).await?;
+            }
+        }
+        if !files.is_empty() {
+            let call = Call::new(http::Method::PUT, format!("/containers/{id}/archive"))
+                .query("path", "/")
+                .tar(archive(files));
+            let doing = || format!("{}: putting files into it", doing());
+            self.client.send(call, SHORT_LIMIT, doing).await?;
+        }
+        Ok(())
+    }
+
+    /// The name to create from, and the id that the container must then have: the tag as long as
+    /// it means the pinned image, so that `docker ps` shows it, else what pins it.
+    async fn image_for(
+        &self,
+        pin: &ImagePin,
+        doing: &(dyn Fn() -> String + Sync),
+    ) -> Result<(String, String), EngineError> {
+        let names = [Some(pin.reference.clone()), pin.by_digest(), pin.id.clone()];
+        for name in names.into_iter().flatten() {
+            if let Some(info) = self.inspect_image(&name).await?
+                && pin.is(&info.id, &info.repo_digests)
+            {
+                return Ok((name, info.id));
+            }
+        }
+        let message = format!("the engine does not have image {} ({})", pin.reference, pin.short());
+        Err(with_kind(EngineErrorKind::NotFound, doing(), message))
+    }
+
+    /// The container that already has the name, if it is the one that was asked for; and whether
+    /// it has never been started.
+    async fn same_container(
+        &self,
+        replica: &CreateReplica,
+        image_id: &str,
+        conflict: EngineError,
+    ) -> Result<(String, bool), EngineError> {
+        let Some(existing) = self.inspect_container(replica.name.clone()).await? else {
+            return Err(conflict);
+        };
+        let labels = &existing["Config"]["Labels"];
+        let is_same = replica
+            .labels
+            .iter()
+            .filter(|(name, _)| *name == DEPLOYMENT || name.starts_with("com.docker.compose."))
+            .all(|(name, value)| labels[name] == **value);
+        let made_by_us = replica.labels.get(DEPLOYMENT).is_some_and(|d| labels[DEPLOYMENT] == **d);
+        if is_same && made_by_us && existing["Image"] == image_id {
+            let id = existing["Id"].as_str().unwrap_or_default().to_owned();
+            return Ok((id, existing["State"]["Status"] == "created"));
+        }
+        let message = format!("another container has the name {}", replica.name);
+        let help =
+            Some(format!("docker inspect {0}; if nobody needs it: docker rm {0}", replica.name));
+        Err(EngineError { message, help, ..conflict })
+    }
+
+    pub(crate) async fn start_container(&self, container: &str) -> Result<(), EngineError> {
+        let call = self.act(container, "start").await?;
+        let doing = || format!("starting {container}");
+        self.client.send(call, START_LIMIT, doing).await.map(drop)
+    }
+
+    pub(crate) async fn stop_container(
+        &self,
+        container: &str,
+        grace: Option<Duration>,
+    ) -> Result<(), EngineError> {
+        let (call, limit) = self.stopping(container, "stop", grace).await?;
+        self.client.send(call, limit, || format!("stopping {container}")).await.map(drop)
+    }
+
+    pub(crate) async fn restart_container(
+        &self,
+        container: &str,
+        grace: Option<Duration>,
+    ) -> Result<(), EngineError> {
+        let (call, limit) = self.stopping(container, "restart", grace).await?;
+        let doing = || format!("restarting {container}");
+        self.client.send(call, limit + START_LIMIT, doing).await.map(drop)
+    }
+
+    async fn stopping(
+        &self,
+        container: &str,
+        verb: &str,
+        grace: Option<Duration>,
+    ) -> Result<(Call, Duration), EngineError> {
+        let call = self.act(container, verb).await?;
+        let Some(grace) = grace else {
+            let inspected = self.inspect_container(container.to_owned()).await?;
+            let own = inspected.and_then(|i| i["Config"]["StopTimeout"].as_u64());
+            let own = own.map_or(DEFAULT_GRACE, Duration::from_secs);
+            return Ok((call, own + SHORT_LIMIT));
+        };
+        // The engine counts whole seconds; a part of one is rounded up, never to a kill at once.
+        let seconds = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
+        Ok((call.query("t", &seconds.to_string()), grace + SHORT_LIMIT))
+    }
+
+    pub(crate) async fn pause_container(&self, container: &str) -> Result<(), EngineError> {
+        let call = self.act(container, "pause").await?;
+        let sent = self.client.send(call, SHORT_LIMIT, || format!("freezing {container}")).await;
+        self.unless(sent, container, |state| state["Paused"] == true).await
+    }
+
+    pub(crate) async fn unpause_container(&self, container: &str) -> Result<(), EngineError> {
+        let call = self.act(container, "unpause").await?;
+        let sent = self.client.send(call, SHORT_LIMIT, || format!("thawing {container}")).await;
+        let runs = |state: &Value| state["Running"] == true && state["Paused"] == false;
+        self.unless(sent, container, runs).await
+    }
+
+    /// Success also where the engine refused because things already are as wanted.
+    async fn unless(
+        &self,
+        sent: Result<Bytes, EngineError>,
+        container: &str,
+        is_done: impl Fn(&Value) -> bool,
+    ) -> Result<(), EngineError> {
+        let Err(error) = sent else { return Ok(()) };
+        match self.inspect_container(container.to_owned()).await {
+            Ok(Some(inspected)) if is_done(&inspected["State"]) => Ok(()),
+            _ => Err(error),
+        }
+    }
+
+    pub(crate) async fn rename_container(
+        &self,
+        container: &str,
+        name: &str,
+    ) -> Result<(), EngineError> {
+        let call = self.act(container, "rename").await?.query("name", name);
+        let doing = || format!("renaming {container} to {name}");
+        let Err(error) = self.client.send(call, SHORT_LIMIT, doing).await else { return Ok(()) };
+        let named = self.inspect_container(name.to_owned()).await?;
+        let id = |i: &Value| i["Id"].as_str().unwrap_or_default().to_owned();
+        let Some(named) = named.filter(|i| i["Name"].as_str() == Some(&format!("/{name}"))) else {
+            return Err(error);
+        };
+        match self.inspect_container(container.to_owned()).await? {
+            // Renamed already, and nothing is left under the old name.
+            None => Ok(()),
+            Some(asked) if id(&asked) == id(&named) => Ok(()),
+            Some(_) => {
+                let message = format!("another container has the name {name}");
+                Err(EngineError { kind: EngineErrorKind::Conflict, message, ..error })
+            }
+        }
+    }
+
+    pub(crate) async fn remove_container(&self, container: &str) -> Result<(), EngineError> {
+        self.daemon().await?;
+        let call = Call::delete(format!("/containers/{}", encoded(container)))
+            .query("force", "1")
+            .query("v", "1");
+        let doing = || format!("removing {container}");
+        let removed = found(self.client.send(call, START_LIMIT, doing).await);
+        match removed {
+            // Somebody else is at it, which comes to the same.
+            Err(error) if error.message.contains("is already in progress") => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    pub(crate) async fn container_healthcheck(
+        &self,
+        container: &str,
+    ) -> Result<Option<(Vec<String>, Duration)>, EngineError> {
+        self.daemon().await?;
+        let inspected = self.inspect_container(container.to_owned()).await?;
+        let Some(inspected) = inspected else {
+            let doing = format!("asking for the health check of {container}");
+            return Err(with_kind(EngineErrorKind::NotFound, doing, "no such container"));
+        };
+        // The engine has merged the image's own into it.
+        Ok(health_command(&inspected["Config"]["Healthcheck"]))
+    }
+
+    async fn act(&self, container: &str, verb: &str) -> Result<Call, EngineError> {
+        self.daemon().await?;
+        Ok(Call::post(format!("/containers/{}/{verb}", encoded(container))))
+    }
+}
+
+/// Values that no error may repeat.
+fn secrets(spec: &ServiceSpec) -> impl Iterator<Item = &str> {
+    let variables = spec.service.environment.values().filter_map(|value| value.as_deref());
+    let files = spec.files.iter().filter_map(|f| std::str::from_utf8(f.content.expose()).ok());
+    variables.chain(files)
+}
+
+/// The command of a health check in exec form, with its timeout.
+fn health_command(check: &Value) -> Option<(Vec<String>, Duration)> {
+    let test = check["Test"].as_array()?;
+    let words = test.iter().filter_map(Value::as_str).map(str::to_owned);
+    let command: Vec<String> = match test.first()?.as_str()? {
+        "CMD" => words.skip(1).collect(),
+        "CMD-SHELL" => {
+            ["/bin/sh", "-c"].map(str::to_owned).into_iter().chain(words.skip(1)).collect()
+        }
+        _ => return None,
+    };
+    let timeout = check["Timeout"].as_u64().filter(|n| *n > 0).map(Duration::from_nanos);
+    (!command.is_empty()).then_some((command, timeout.unwrap_or(DEFAULT_HEALTH_TIMEOUT)))
+}
+
+/// Files as a tar for the root folder.
+fn archive(files: &[InjectedFile]) -> Bytes {
+    let mut tar = tar::Builder::new(Vec::new());
+    let by_target: BTreeMap<&str, &InjectedFile> =
+        files.iter().map(|file| (file.target.trim_start_matches('/'), file)).collect();
+    for (target, file) in by_target {
+        let content = file.content.expose();
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(file.mode);
+        header.set_uid(u64::from(file.uid));
+        header.set_gid(u64::from(file.gid));
+        header.set_mtime(0);
+        tar.append_data(&mut header, target, content.as_slice()).expect("memory takes all");
+    }
+    tar.into_inner().expect("memory takes all").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn health_commands_come_in_exec_form() {
+        let of = |test: Value| health_command(&json!({"Test": test, "Timeout": 2_000_000_000u64}));
+        let (command, timeout) = of(json!(["CMD-SHELL", "a | b"])).unwrap();
+        assert_eq!(command, ["/bin/sh", "-c", "a | b"]);
+        assert_eq!(timeout, Duration::from_secs(2));
+        assert_eq!(of(json!(["CMD", "a", "b"])).unwrap().0, ["a", "b"]);
+        assert_eq!(of(json!(["NONE"])), None);
+        assert_eq!(health_command(&Value::Null), None);
+    }
+}

@@ -1,0 +1,150 @@
+//! From what the engine answers to what a caller can act on.
+
+use std::io;
+
+use bollard::errors::Error;
+use shiplap_model::{EngineError, EngineErrorKind};
+
+/// Shorter values are no secrets, and blanking them out would garble messages.
+const SHORTEST_SECRET: usize = 3;
+
+/// Makes an error from what bollard reports.
+pub(crate) fn from_bollard(doing: impl Into<String>, error: &Error) -> EngineError {
+    let (kind, message) = match error {
+        Error::DockerResponseServerError { status_code, message } => {
+            (kind_of_answer(*status_code, message), message.trim().to_owned())
+        }
+        Error::DockerStreamError { error } => (kind_of_answer(500, error), error.trim().to_owned()),
+        Error::RequestTimeoutError => (EngineErrorKind::Timeout, "no answer in time".to_owned()),
+        Error::SocketNotFoundError(path) => {
+            (EngineErrorKind::Unreachable, format!("there is no socket: {path}"))
+        }
+        Error::UnsupportedURISchemeError { uri } => {
+            (EngineErrorKind::Invalid, format!("an address of this form is not supported: {uri}"))
+        }
+        other => kind_of_transport(other),
+    };
+    with_kind(kind, doing, message)
+}
+
+/// Makes an error of a kind, with the help that belongs to the kind.
+pub(crate) fn with_kind(
+    kind: EngineErrorKind,
+    doing: impl Into<String>,
+    message: impl Into<String>,
+) -> EngineError {
+    let help = match kind {
+        EngineErrorKind::Unreachable => {
+            Some("is docker running? `sudo systemctl start docker`".to_owned())
+        }
+        EngineErrorKind::Denied => Some(
+            "use `sudo`, or join the group: `sudo usermod -aG docker $USER`, then log in again"
+                .to_owned(),
+        ),
+        EngineErrorKind::DiskFull => {
+            Some("make room: `docker system df`, then `docker image prune`".to_owned())
+        }
+        _ => None,
+    };
+    EngineError { kind, doing: doing.into(), message: message.into(), help }
+}
+
+/// A request that is at fault itself.
+pub(crate) fn invalid(doing: impl Into<String>, message: impl Into<String>) -> EngineError {
+    with_kind(EngineErrorKind::Invalid, doing, message)
+}
+
+/// Blanks out secrets that the engine quoted back to us.
+pub(crate) fn scrubbed<'a>(
+    mut error: EngineError,
+    secrets: impl IntoIterator<Item = &'a str>,
+) -> EngineError {
+    let mut secrets: Vec<&str> =
+        secrets.into_iter().filter(|secret| secret.len() >= SHORTEST_SECRET).collect();
+    // The longest first: one secret may contain another.
+    secrets.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.len()));
+    for secret in secrets {
+        if error.message.contains(secret) {
+            error.message = error.message.replace(secret, "***");
+        }
+    }
+    error
+}
+
+fn kind_of_answer(status: u16, message: &str) -> EngineErrorKind {
+    let has = |needle: &str| message.contains(needle);
+    if has("no space left on device") {
+        return EngineErrorKind::DiskFull;
+    }
+    if has("port is already allocated") || has("address already in use") {
+        return EngineErrorKind::PortTaken;
+    }
+    match status {
+        400 => EngineErrorKind::Invalid,
+        401 | 403 => EngineErrorKind::Denied,
+        404 => EngineErrorKind::NotFound,
+        409 => EngineErrorKind::Conflict,
+        408 | 504 => EngineErrorKind::Timeout,
+        _ => EngineErrorKind::Internal,
+    }
+}
+
+fn kind_of_transport(error: &Error) -> (EngineErrorKind, String) {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(current) = cause {
+        if let Some(io) = current.downcast_ref::<io::Error>() {
+            let kind = match io.kind() {
+                io::ErrorKind::PermissionDenied => EngineErrorKind::Denied,
+                io::ErrorKind::TimedOut => EngineErrorKind::Timeout,
+                io::ErrorKind::StorageFull => EngineErrorKind::DiskFull,
+                _ => EngineErrorKind::Unreachable,
+            };
+            return (kind, io.to_string());
+        }
+        cause = current.source();
+    }
+    match error {
+        Error::HyperLegacyError { .. }
+        | Error::HyperResponseError { .. }
+        | Error::IOError { .. } => (EngineErrorKind::Unreachable, error.to_string()),
+        _ => (EngineErrorKind::Internal, error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status_code: u16, message: &str) -> EngineErrorKind {
+        let error = Error::DockerResponseServerError { status_code, message: message.into() };
+        from_bollard("x", &error).kind
+    }
+
+    #[test]
+    fn answers_are_told_apart() {
+        assert_eq!(answer(404, "No such container: x"), EngineErrorKind::NotFound);
+        assert_eq!(answer(409, "in use"), EngineErrorKind::Conflict);
+        assert_eq!(answer(400, "bad"), EngineErrorKind::Invalid);
+        assert_eq!(answer(500, "write /x: no space left on device"), EngineErrorKind::DiskFull);
+        let taken = "Bind for 0.0.0.0:80 failed: port is already allocated";
+        assert_eq!(answer(500, taken), EngineErrorKind::PortTaken);
+        assert_eq!(answer(500, "boom"), EngineErrorKind::Internal);
+    }
+
+    #[test]
+    fn a_quoted_secret_is_blanked_out() {
+        let error = invalid("creating x", "invalid environment variable: =hunter22");
+        let error = scrubbed(error, ["hunter2", "hunter22", "1"]);
+        assert_eq!(error.message, "invalid environment variable: =***");
+    }
+
+    #[test]
+    fn trouble_on_the_way_says_what_to_do() {
+        let denied = Error::from(io::Error::from(io::ErrorKind::PermissionDenied));
+        let error = from_bollard("x", &denied);
+        assert_eq!(error.kind, EngineErrorKind::Denied);
+        assert!(error.help.unwrap().contains("usermod"));
+        let refused = Error::from(io::Error::from(io::ErrorKind::ConnectionRefused));
+        assert_eq!(from_bollard("x", &refused).kind, EngineErrorKind::Unreachable);
+    }
+}

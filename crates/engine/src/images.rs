@@ -1,0 +1,547 @@
+//! Images: looking, pulling, naming, building, removing.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bollard::errors::Error;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, pin_mut};
+use serde_json::{Map, Value, json};
+use shiplap_compose::model::{Build, ByteSize, Ulimit};
+use shiplap_model::{
+    BuildRequest, EngineError, EngineErrorKind, ImageInfo, Progress, ProgressSink, RegistryAnswer,
+};
+
+use crate::client::{Call, Lines, SHORT_LIMIT, encoded};
+use crate::context::{Context, buildkit_feature, tar_stream};
+use crate::engine::DockerEngine;
+use crate::error::{self, from_bollard, invalid, scrubbed};
+use crate::inspect::milliseconds;
+use crate::observe::found;
+use crate::registry;
+
+/// A pull or a build may take hours, but it says something all the while. Unpacking a large
+/// layer on a slow disk is the longest silence seen: about a minute.
+const SILENCE_LIMIT: Duration = Duration::from_secs(5 * 60);
+/// How long a registry may take to answer for one digest.
+const REGISTRY_LIMIT: Duration = Duration::from_secs(30);
+/// Deleting the layers of a large image on a slow disk.
+const REMOVE_LIMIT: Duration = Duration::from_secs(5 * 60);
+/// Lines of a failed build's output that the error shows.
+const SHOWN_LINES: usize = 20;
+
+impl DockerEngine {
+    pub(crate) async fn inspect_image(
+        &self,
+        reference: &str,
+    ) -> Result<Option<ImageInfo>, EngineError> {
+        Ok(self.inspect_image_with_config(reference).await?.map(|(info, _)| info))
+    }
+
+    /// An image, and its configuration in the engine's words.
+    pub(crate) async fn inspect_image_with_config(
+        &self,
+        reference: &str,
+    ) -> Result<Option<(ImageInfo, Arc<Value>)>, EngineError> {
+        self.daemon().await?;
+        let call = Call::get(format!("/images/{}/json", encoded(reference)));
+        let doing = || format!("looking at image {reference}");
+        let Some(image) = found(self.client.fetch(call, doing).await)? else { return Ok(None) };
+        let info = image_info(&image);
+        let config = match self.remembered_image(&info.id) {
+            Some(config) => config,
+            None => self.remember_image(&info.id, image["Config"].clone()),
+        };
+        Ok(Some((info, config)))
+    }
+
+    pub(crate) async fn all_images(&self) -> Result<Vec<ImageInfo>, EngineError> {
+        self.daemon().await?;
+        let all = self.client.fetch(Call::get("/images/json"), || "listing images".into()).await?;
+        let ids: BTreeSet<String> = all
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|image| image["Id"].as_str().map(str::to_owned))
+            .collect();
+        let mut out = Vec::new();
+        let infos = futures_util::stream::iter(ids)
+            .map(|id| async move { self.inspect_image(&id).await })
+            .buffered(16);
+        pin_mut!(infos);
+        while let Some(info) = infos.next().await {
+            out.extend(info?);
+        }
+        Ok(out)
+    }
+
+    pub(crate) async fn used_images(&self) -> Result<Vec<String>, EngineError> {
+        self.daemon().await?;
+        let call = Call::get("/containers/json").query("all", "1");
+        let all = self.client.fetch(call, || "listing containers".into()).await?;
+        let ids: BTreeSet<String> = all
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|container| container["ImageID"].as_str().map(str::to_owned))
+            .collect();
+        Ok(ids.into_iter().collect())
+    }
+
+    pub(crate) async fn ask_registry(
+        &self,
+        reference: &str,
+    ) -> Result<RegistryAnswer, EngineError> {
+        self.daemon().await?;
+        let mut call = Call::get(format!("/distribution/{}/json", encoded(reference)));
+        if let Some(header) = registry::auth_header(reference).await {
+            call = call.header("x-registry-auth", header);
+        }
+        let doing = || format!("asking the registry for {reference}");
+        let error = match self.client.send(call, REGISTRY_LIMIT, doing).await {
+            Ok(body) => {
+                let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
+                return match answer["Descriptor"]["digest"].as_str() {
+                    Some(digest) => Ok(RegistryAnswer::Digest(digest.to_owned())),
+                    None => Ok(RegistryAnswer::Missing("the answer names no digest".into())),
+                };
+            }
+            Err(error) => error,
+        };
+        let lower = error.message.to_lowercase();
+        let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+        match error.kind {
+            EngineErrorKind::Unreachable | EngineErrorKind::TooOld => Err(error),
+            EngineErrorKind::NotFound | EngineErrorKind::Denied => {
+                Ok(RegistryAnswer::Missing(error.message))
+            }
+            EngineErrorKind::Invalid if says(&["invalid reference"]) => Err(error),
+            _ if says(&["manifest unknown", "not found", "unauthorized", "denied"])
+                && !says(&["dial tcp", "no such host"]) =>
+            {
+                Ok(RegistryAnswer::Missing(error.message))
+            }
+            _ => Ok(RegistryAnswer::Unreachable(error.message)),
+        }
+    }
+
+    pub(crate) async fn pull_image(
+        &self,
+        reference: &str,
+        platform: Option<&str>,
+        progress: &ProgressSink,
+    ) -> Result<ImageInfo, EngineError> {
+        self.daemon().await?;
+        let doing = || format!("pulling {reference}");
+        let (name, tag) = split_reference(reference);
+        let mut call = Call::post("/images/create").query("fromImage", name).query("tag", tag);
+        if let Some(platform) = platform {
+            call = call.query("platform", platform);
+        }
+        if let Some(header) = registry::auth_header(reference).await {
+            call = call.header("x-registry-auth", header);
+        }
+        let mut layers = Layers::default();
+        let outcome = self
+            .follow(call, doing, &AtomicU64::new(0), |event| {
+                if let Some(bytes) = layers.update(event) {
+                    progress(bytes);
+                }
+            })
+            .await;
+        if let Err(mut error) = outcome {
+            let lower = error.message.to_lowercase();
+            if lower.contains("unauthorized") || lower.contains("denied") {
+                error.kind = EngineErrorKind::Denied;
+                error.help = Some(format!("docker login {}", registry::host(reference)));
+            } else if lower.contains("manifest unknown") || lower.contains("not found") {
+                error.kind = EngineErrorKind::NotFound;
+            }
+            return Err(error);
+        }
+        let missing = || {
+            let message = "the engine pulled it and does not have it";
+            error::with_kind(EngineErrorKind::Internal, doing(), message)
+        };
+        self.inspect_image(reference).await?.ok_or_else(missing)
+    }
+
+    pub(crate) async fn tag_image(
+        &self,
+        image_id: &str,
+        reference: &str,
+    ) -> Result<(), EngineError> {
+        self.daemon().await?;
+        let (name, tag) = split_reference(reference);
+        let path = format!("/images/{}/tag", encoded(image_id));
+        let call = Call::post(path).query("repo", name).query("tag", tag);
+        let doing = || format!("tagging {image_id} as {reference}");
+        self.client.send(call, SHORT_LIMIT, doing).await.map(drop)
+    }
+
+    pub(crate) async fn untag_image(&self, reference: &str) -> Result<(), EngineError> {
+        self.daemon().await?;
+        let call = Call::delete(format!("/images/{}", encoded(reference)));
+        let doing = || format!("removing image {reference}");
+        found(self.client.send(call, REMOVE_LIMIT, doing).await).map(drop)
+    }
+
+    pub(crate) async fn build_image(
+        &self,
+        request: &BuildRequest,
+        progress: &ProgressSink,
+    ) -> Result<ImageInfo, EngineError> {
+        self.daemon().await?;
+        let doing = || format!("building {}", request.tag);
+        unsupported(request).map_err(|message| EngineError {
+            help: Some(buildx(request)),
+            ..invalid(doing(), message)
+        })?;
+        let arguments = arguments(&request.build, registry::proxies(self.endpoint()));
+        let build = request.build.clone();
+        let opened = tokio::task::spawn_blocking(move || Context::open(&build)).await;
+        let context = opened
+            .expect("reading a Dockerfile does not panic")
+            .map_err(|message| invalid(doing(), message))?;
+        let feature = context.dockerfile().as_deref().and_then(buildkit_feature);
+        let mut call = build_call(request, &arguments);
+        if let Some(header) = registry::all_auths_header().await {
+            call = call.header("x-registry-config", header);
+        }
+        let sent = Arc::new(AtomicU64::new(0));
+        call = match context {
+            Context::Remote(url) => call.query("remote", &url),
+            Context::Local { ref dockerfile, .. } => {
+                let call = call.query("dockerfile", dockerfile);
+                call.tar_stream(tar_stream(context, Arc::clone(&sent)))
+            }
+        };
+        let mut output = Output::default();
+        let outcome = self
+            .follow(call, doing, &sent, |event| {
+                for line in output.update(event) {
+                    progress(Progress::Line(line));
+                }
+            })
+            .await;
+        if let Err(mut error) = outcome {
+            let secrets = arguments.values().map(String::as_str);
+            error.message = output.explain(&error.message);
+            if error.kind == EngineErrorKind::Internal {
+                error.kind = EngineErrorKind::Invalid;
+            }
+            if let Some(feature) = feature {
+                error.help = Some(format!(
+                    "the Dockerfile uses {feature}, which needs BuildKit: {}",
+                    buildx(request)
+                ));
+            }
+            return Err(scrubbed(error, secrets));
+        }
+        let missing = || {
+            let message = "the engine built it and does not have it";
+            error::with_kind(EngineErrorKind::Internal, doing(), message)
+        };
+        let name = output.image_id.as_deref().unwrap_or(&request.tag);
+        self.inspect_image(name).await?.ok_or_else(missing)
+    }
+
+    /// Follows a long call's events until its end, or until it is silent for too long.
+    async fn follow(
+        &self,
+        call: Call,
+        doing: impl Fn() -> String,
+        sent: &AtomicU64,
+        on_event: impl FnMut(&Value),
+    ) -> Result<(), EngineError> {
+        let stream = self.client.stream(call);
+        follow_stream(stream, doing, sent, on_event).await
+    }
+}
+
+/// Reads a stream of JSON lines; one that names an error ends it.
+pub(crate) async fn follow_stream(
+    stream: impl Stream<Item = Result<Bytes, Error>>,
+    doing: impl Fn() -> String,
+    sent: &AtomicU64,
+    mut on_event: impl FnMut(&Value),
+) -> Result<(), EngineError> {
+    pin_mut!(stream);
+    let mut lines = Lines::default();
+    let mut sent_before = 0;
+    loop {
+        let chunk = match tokio::time::timeout(SILENCE_LIMIT, stream.next()).await {
+            Ok(Some(chunk)) => chunk.map_err(|e| from_bollard(doing(), &e))?,
+            Ok(None) => break,
+            Err(_) => {
+                let sent_now = sent.load(Ordering::Relaxed);
+                if sent_now == sent_before {
+                    let message = format!("no progress in {} s", SILENCE_LIMIT.as_secs());
+                    return Err(error::with_kind(EngineErrorKind::Timeout, doing(), message));
+                }
+                sent_before = sent_now;
+                continue;
+            }
+        };
+        for line in lines.push(&chunk) {
+            event(&line, &doing, &mut on_event)?;
+        }
+    }
+    event(&lines.finish(), &doing, &mut on_event)
+}
+
+fn event(
+    line: &[u8],
+    doing: impl Fn() -> String,
+    mut on_event: impl FnMut(&Value),
+) -> Result<(), EngineError> {
+    let Ok(event) = serde_json::from_slice::<Value>(line) else { return Ok(()) };
+    on_event(&event);
+    let message = event["errorDetail"]["message"].as_str().or_else(|| event["error"].as_str());
+    match message {
+        Some(message) => {
+            Err(from_bollard(doing(), &Error::DockerStreamError { error: message.to_owned() }))
+        }
+        None => Ok(()),
+    }
+}
+
+/// `repository:tag` or `repository@digest` in two parts.
+pub(crate) fn split_reference(reference: &str) -> (&str, &str) {
+    if let Some((name, digest)) = reference.split_once('@') {
+        // A tag beside a digest says nothing more.
+        return (split_reference(name).0, digest);
+    }
+    match reference.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name, tag),
+        _ => (reference, "latest"),
+    }
+}
+
+/// Bytes of each layer: done, total.
+#[derive(Default)]
+struct Layers {
+    layers: HashMap<String, (u64, u64)>,
+    reported: (u64, u64),
+}
+
+impl Layers {
+    fn update(&mut self, event: &Value) -> Option<Progress> {
+        let id = event["id"].as_str()?;
+        let layer = self.layers.entry(id.to_owned()).or_default();
+        match event["status"].as_str()? {
+            "Downloading" => {
+                let number = |key: &str| event["progressDetail"][key].as_u64().unwrap_or(0);
+                *layer = (number("current"), number("total"));
+            }
+            "Download complete" | "Pull complete" => layer.0 = layer.1,
+            _ => return None,
+        }
+        let sums = self.layers.values().fold((0, 0), |sum, l| (sum.0 + l.0, sum.1 + l.1));
+        if sums == self.reported {
+            return None;
+        }
+        self.reported = sums;
+        Some(Progress::Bytes { done_bytes: sums.0, total_bytes: sums.1 })
+    }
+}
+
+/// What a build printed.
+#[derive(Default)]
+struct Output {
+    pending: String,
+    last: VecDeque<String>,
+    image_id: Option<String>,
+}
+
+impl Output {
+    /// Takes an event and returns the lines that it completes.
+    fn update(&mut self, event: &Value) -> Vec<String> {
+        if let Some(id) = event["aux"]["ID"].as_str() {
+            self.image_id = Some(id.to_owned());
+        }
+        self.pending.push_str(event["stream"].as_str().unwrap_or_default());
+        let mut lines = Vec::new();
+        while let Some(end) = self.pending.find('\n') {
+            let line: String = self.pending.drain(..=end).collect();
+            let line = line.trim_end();
+            if !line.is_empty() {
+                lines.push(line.to_owned());
+            }
+        }
+        self.last.extend(lines.iter().cloned());
+        while self.last.len() > SHOWN_LINES {
+            self.last.pop_front();
+        }
+        lines
+    }
+
+    fn explain(&self, message: &str) -> String {
+        let lines: Vec<&str> = self.last.iter().map(String::as_str).collect();
+        match lines.is_empty() {
+            true => message.to_owned(),
+            false => format!("{message}\n{}", lines.join("\n")),
+        }
+    }
+}
+
+/// Arguments of a build: the file's, those taken from our own environment, and proxies.
+fn arguments(build: &Build, proxies: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut out = proxies;
+    for (name, value) in &build.args {
+        if let Some(value) = value.clone().or_else(|| std::env::var(name).ok()) {
+            out.insert(name.clone(), value);
+        }
+    }
+    out
+}
+
+fn build_call(request: &BuildRequest, arguments: &BTreeMap<String, String>) -> Call {
+    let build = &request.build;
+    let mut call = Call::post("/build").query("rm", "1").query("forcerm", "1");
+    let tags = [&request.tag].into_iter().chain(build.tags.iter().filter(|t| **t != request.tag));
+    for tag in tags {
+        call = call.query("t", tag);
+    }
+    for host in &build.extra_hosts {
+        call = call.query("extrahosts", &host.replacen('=', ":", 1));
+    }
+    let flags = [("nocache", build.no_cache), ("pull", build.pull)];
+    for (name, _) in flags.into_iter().filter(|(_, set)| *set) {
+        call = call.query(name, "1");
+    }
+    let ulimits: Vec<Value> = build
+        .ulimits
+        .iter()
+        .map(|(name, ulimit)| match ulimit {
+            Ulimit::Single(both) => json!({"Name": name, "Soft": both, "Hard": both}),
+            Ulimit::Range { soft, hard } => json!({"Name": name, "Soft": soft, "Hard": hard}),
+        })
+        .collect();
+    let lists = [
+        ("buildargs", json!(arguments), arguments.is_empty()),
+        ("labels", json!(build.labels), build.labels.is_empty()),
+        ("cachefrom", json!(build.cache_from), build.cache_from.is_empty()),
+        ("ulimits", json!(ulimits), ulimits.is_empty()),
+    ];
+    for (name, value, _) in lists.iter().filter(|(_, _, empty)| !empty) {
+        call = call.query(name, &value.to_string());
+    }
+    let platform = request.platform.as_deref().or(build.platforms.first().map(String::as_str));
+    let shm_size = build.shm_size.map(ByteSize::bytes).map(|bytes| bytes.to_string());
+    let texts = [
+        ("target", build.target.as_deref()),
+        ("networkmode", build.network.as_deref()),
+        ("platform", platform),
+        ("shmsize", shm_size.as_deref()),
+        ("isolation", build.isolation.as_deref()),
+    ];
+    for (name, value) in texts {
+        if let Some(value) = value {
+            call = call.query(name, value);
+        }
+    }
+    call
+}
+
+/// What only BuildKit does, and would silently be left out.
+fn unsupported(request: &BuildRequest) -> Result<(), String> {
+    let build = &request.build;
+    let used = [
+        ("secrets", !build.secrets.is_empty()),
+        ("ssh", !build.ssh.is_empty()),
+        ("additional_contexts", !build.additional_contexts.is_empty()),
+        ("entitlements", !build.entitlements.is_empty()),
+        ("platforms", build.platforms.len() > 1),
+    ];
+    match used.iter().find(|(_, used)| *used) {
+        Some((name, _)) => Err(format!("`build.{name}` needs BuildKit")),
+        None => Ok(()),
+    }
+}
+
+fn buildx(request: &BuildRequest) -> String {
+    let context = request.build.context.as_deref().unwrap_or(".");
+    let file = match request.build.dockerfile.as_deref() {
+        Some(file) if file != "Dockerfile" => format!(" --file {file}"),
+        _ => String::new(),
+    };
+    format!("docker buildx build --load --tag {}{file} {context}", request.tag)
+}
+
+fn image_info(image: &Value) -> ImageInfo {
+    let config = &image["Config"];
+    let texts = |value: &Value| -> Vec<String> {
+        let list = value.as_array().into_iter().flatten();
+        list.filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let keys = |value: &Value| -> Vec<String> {
+        value.as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect()
+    };
+    let check = config["Healthcheck"]["Test"].as_array();
+    let first = check.and_then(|test| test.first()).and_then(Value::as_str);
+    let labels = config["Labels"].as_object().into_iter().flatten();
+    ImageInfo {
+        id: image["Id"].as_str().unwrap_or_default().to_owned(),
+        tags: texts(&image["RepoTags"]),
+        repo_digests: texts(&image["RepoDigests"]),
+        size_bytes: image["Size"].as_u64().unwrap_or(0),
+        created_s: milliseconds(&image["Created"]).unwrap_or(0) / 1000,
+        labels: labels
+            .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
+            .collect(),
+        exposed_tcp: keys(&config["ExposedPorts"])
+            .iter()
+            .filter_map(|port| port.strip_suffix("/tcp").unwrap_or(port).parse().ok())
+            .collect(),
+        environment: texts(&config["Env"])
+            .into_iter()
+            .map(|line| match line.split_once('=') {
+                Some((name, value)) => (name.to_owned(), value.to_owned()),
+                None => (line, String::new()),
+            })
+            .collect(),
+        volumes: keys(&config["Volumes"]),
+        has_healthcheck: first.is_some_and(|first| first != "NONE"),
+        start_period_ms: config["Healthcheck"]["StartPeriod"].as_u64().unwrap_or(0) / 1_000_000,
+    }
+}
+
+/// The configuration of an image, as far as [`ImageInfo`] tells.
+pub(crate) fn partial_config(info: &ImageInfo) -> Value {
+    let variables: Vec<String> =
+        info.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let volumes: Map<String, Value> =
+        info.volumes.iter().map(|target| (target.clone(), json!({}))).collect();
+    json!({"Env": variables, "Labels": info.labels, "Volumes": volumes})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_split_at_the_tag_or_digest() {
+        assert_eq!(split_reference("reg:5000/a/b"), ("reg:5000/a/b", "latest"));
+        assert_eq!(split_reference("reg:5000/a:v1"), ("reg:5000/a", "v1"));
+        assert_eq!(split_reference("a:v1@sha256:ff"), ("a", "sha256:ff"));
+    }
+
+    #[test]
+    fn progress_of_a_pull_is_summed_over_layers() {
+        let mut layers = Layers::default();
+        let event = |id: &str, current: u64| {
+            json!({"id": id, "status": "Downloading",
+                "progressDetail": {"current": current, "total": 10}})
+        };
+        layers.update(&event("a", 4));
+        let progress = layers.update(&event("b", 1));
+        assert_eq!(progress, Some(Progress::Bytes { done_bytes: 5, total_bytes: 20 }));
+        let done = json!({"id": "a", "status": "Pull complete"});
+        let progress = layers.update(&done);
+        assert_eq!(progress, Some(Progress::Bytes { done_bytes: 11, total_bytes: 20 }));
+        assert_eq!(layers.update(&done), None);
+    }
+}
