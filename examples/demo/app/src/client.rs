@@ -3,8 +3,13 @@
 use crate::http::{invalid, read_chunks, read_exactly, read_head};
 use std::io::{ErrorKind, Result};
 use std::sync::Mutex;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
+
+/// For the name and the connection. The engine asks outside for a service that is gone, which can
+/// take longer than we are given to stop.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A whole answer.
 pub struct Answer {
@@ -50,7 +55,8 @@ impl Pool {
                 return self.keep(connection, result);
             }
         }
-        let stream = TcpStream::connect(&self.address).await?;
+        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.address));
+        let stream = connecting.await.map_err(|_| ErrorKind::TimedOut)??;
         stream.set_nodelay(true)?;
         let mut connection = BufReader::new(stream);
         let result = exchange(&mut connection, &self.address, method, path, body).await;

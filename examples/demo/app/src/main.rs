@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&format!("starting failed: {error}")),
     };
-    runtime.block_on(async {
+    let exit = runtime.block_on(async {
         match words[..] {
             ["health", port] => health(port).await,
             [role @ ("web" | "api" | "store" | "worker")] => match serve_role(role).await {
@@ -47,7 +47,10 @@ fn main() -> ExitCode {
                 ExitCode::from(2)
             }
         }
-    })
+    });
+    // A name that is still being looked up, on a thread, is not worth waiting for.
+    runtime.shutdown_background();
+    exit
 }
 
 fn failed(message: &str) -> ExitCode {

@@ -32,7 +32,10 @@ impl Show {
     /// Plays all acts but the removal; `done` gets what each did.
     pub async fn play(&self, done: &mut Vec<Done>) -> Result<(), String> {
         self.view.during("build three images", &[], self.build()).await?;
-        done.push(self.first_deploy().await?);
+        let (first, answered) = self.first_deploy().await?;
+        done.push(first);
+        // Without a first version there is nothing to show.
+        answered?;
         let written = self.traffic.append(LINES).await?.ok;
 
         let load = self.traffic.start()?;
@@ -66,7 +69,7 @@ impl Show {
     }
 
     /// Nothing runs yet, so there is no load; all services must answer when it has ended.
-    async fn first_deploy(&self) -> Result<Done, String> {
+    async fn first_deploy(&self) -> Result<(Done, Result<(), String>), String> {
         let title = "deploy v1";
         let ended = Notify::new();
         let run = async {
@@ -102,11 +105,7 @@ impl Show {
             output: run.output,
         };
         self.announce(&done);
-        match answered {
-            Ok(_) => Ok(done),
-            // Without a first version there is nothing to show.
-            Err(error) => Err(format!("{error}\n{}", crate::table::tail(&done.output))),
-        }
+        Ok((done, answered.map(drop)))
     }
 
     async fn act(&self, act: &Act, load: &[Running]) -> Result<Done, String> {
