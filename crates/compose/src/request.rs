@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::diagnostic::{Diagnostic, Location};
 use crate::model::Project;
-use crate::source::FileSource;
+use crate::spans::Spans;
 
 /// What to do with attributes that the specification does not know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,22 +69,18 @@ pub struct Loaded {
     pub project_directory: PathBuf,
     /// The variables that interpolation saw: the process's, then those of `.env`.
     pub environment: BTreeMap<String, String>,
+    /// The active profiles.
+    pub profiles: Vec<String>,
+    /// Every profile that a service names, sorted.
+    pub all_profiles: Vec<String>,
+    pub(crate) spans: Spans,
 }
 
 impl Loaded {
     /// Where a value of the project was written: `["services", "api", "image"]`. List items are
-    /// named by their index. For a value that the loader added, the nearest parent.
+    /// named by their index, variables and labels by their name. For a value that the loader
+    /// added, the nearest thing around it.
     pub fn span(&self, path: &[&str]) -> Option<Location> {
-        let _ = path;
-        None
+        self.spans.locate(path)
     }
-}
-
-/// Loads a project.
-///
-/// # Errors
-/// Every problem in the files, at least one of them of severity error.
-pub fn load(request: &Request, files: &dyn FileSource) -> Result<Loaded, Vec<Diagnostic>> {
-    let _ = (request, files);
-    Err(vec![Diagnostic::error("compose/unfinished", "the loader is not written yet")])
 }

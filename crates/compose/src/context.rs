@@ -1,0 +1,242 @@
+//! What a load carries along: the sources, the findings, the bounds.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::diagnostic::{Diagnostic, Location, Severity};
+use crate::node::{Node, Sources, Span, Value};
+use crate::request::{Tolerance, Trust};
+use crate::source::FileSource;
+use crate::yaml::{Budget, YamlError};
+
+/// The largest file that is read. Real Compose files have a few hundred kilobytes at most.
+const MAX_FILE: u64 = 16 << 20;
+
+pub(crate) struct Context<'a> {
+    pub files: &'a dyn FileSource,
+    pub sources: Sources,
+    pub diagnostics: Vec<Diagnostic>,
+    pub budget: Budget,
+    pub tolerance: Tolerance,
+    pub trust: Trust,
+    pub interpolate: bool,
+    pub resolve_paths: bool,
+    /// Something could not be read: what seems undefined may be there.
+    pub incomplete: bool,
+    /// How many files were included.
+    pub includes: usize,
+    /// Files that were read, with their number of nodes.
+    pub documents: HashMap<PathBuf, (Rc<Vec<Node>>, usize)>,
+    /// Files that services extend from, by their variables.
+    pub extended: HashMap<(PathBuf, usize), (Node, Vec<Vec<String>>)>,
+    /// Where untrusted files must stay.
+    pub root: PathBuf,
+    /// For showing paths short.
+    pub working_dir: PathBuf,
+    pub home: Option<String>,
+}
+
+pub(crate) type Environment = BTreeMap<String, String>;
+
+impl Context<'_> {
+    pub fn at(&self, span: Span) -> Option<Location> {
+        self.sources.locate(span)
+    }
+
+    pub fn push(&mut self, diagnostic: Diagnostic) {
+        // The same part of a file may be looked at more than once: merged, extended, anchored.
+        if !self.diagnostics.contains(&diagnostic) {
+            self.diagnostics.push(diagnostic);
+        }
+    }
+
+    pub fn error(
+        &mut self,
+        code: &'static str,
+        message: impl Into<String>,
+        span: Span,
+        label: impl Into<String>,
+    ) {
+        let diagnostic = Diagnostic::error(code, message).at(self.at(span), label);
+        self.push(diagnostic);
+    }
+
+    pub fn warn(
+        &mut self,
+        code: &'static str,
+        message: impl Into<String>,
+        span: Span,
+        label: impl Into<String>,
+    ) {
+        let diagnostic = Diagnostic::warning(code, message).at(self.at(span), label);
+        self.push(diagnostic);
+    }
+
+    pub fn has_errors(&self) -> bool {
+        self.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+    }
+
+    pub fn yaml_error(&mut self, error: YamlError) {
+        let mut diagnostic =
+            Diagnostic::error(error.code, error.message).at(self.at(error.span), error.label);
+        if let Some((message, span)) = error.other {
+            diagnostic = diagnostic.related(message, self.at(span));
+        }
+        if error.code == "compose/yaml"
+            && self.at(error.span).is_some_and(|at| at.text.contains('\t'))
+        {
+            diagnostic = diagnostic.help("indent with spaces: YAML does not allow tabs there");
+        }
+        self.push(diagnostic);
+    }
+
+    /// A text for a message: never the value of a variable.
+    pub fn shown(&self, node: &Node) -> String {
+        if node.interpolated {
+            return self.sources.raw(node.span).unwrap_or("…").trim().to_string();
+        }
+        match &node.value {
+            Value::List(_) => "a list".into(),
+            Value::Map(_) => "a mapping".into(),
+            Value::Null => "nothing".into(),
+            Value::Date => "a date".into(),
+            _ => node.scalar_text().unwrap_or_default(),
+        }
+    }
+
+    /// The path as it is shown: relative to where the user is, if it is below.
+    pub fn display(&self, path: &Path) -> PathBuf {
+        path.strip_prefix(&self.working_dir)
+            .ok()
+            .filter(|short| !short.as_os_str().is_empty())
+            .unwrap_or(path)
+            .to_path_buf()
+    }
+
+    /// Reads a file as text. `Err` holds what is wrong, for the caller's message.
+    pub fn read(&mut self, path: &Path) -> Result<String, ReadError> {
+        if self.trust == Trust::Untrusted && !self.is_inside(path) {
+            return Err(ReadError::Outside);
+        }
+        if self.files.is_dir(path) {
+            return Err(ReadError::Folder);
+        }
+        let bytes = self.files.read(path, MAX_FILE).map_err(ReadError::Io)?;
+        String::from_utf8(bytes)
+            .map_err(|error| ReadError::NotUtf8(error.utf8_error().valid_up_to()))
+    }
+
+    /// Reads a file as text and remembers it for messages.
+    pub fn read_source(&mut self, path: &Path) -> Result<(Arc<str>, u32), ReadError> {
+        let text = self.read(path)?;
+        let text: Arc<str> = text.strip_prefix('\u{feff}').unwrap_or(&text).into();
+        let shown = self.display(path);
+        let file = self.sources.add(shown, text.clone());
+        Ok((text, file))
+    }
+
+    fn is_inside(&self, path: &Path) -> bool {
+        let resolved = self.files.resolve(path).unwrap_or_else(|_| path.to_path_buf());
+        let root = self.files.resolve(&self.root).unwrap_or_else(|_| self.root.clone());
+        clean(&resolved).starts_with(clean(&root))
+    }
+}
+
+pub(crate) enum ReadError {
+    Io(io::Error),
+    Folder,
+    NotUtf8(usize),
+    /// An untrusted file points outside of the project.
+    Outside,
+}
+
+impl ReadError {
+    pub fn is_missing(&self) -> bool {
+        matches!(self, ReadError::Io(error) if error.kind() == io::ErrorKind::NotFound)
+    }
+
+    pub fn code(&self) -> &'static str {
+        match self {
+            ReadError::Outside => "compose/outside-project",
+            ReadError::NotUtf8(_) => "compose/not-utf8",
+            ReadError::Io(_) | ReadError::Folder => "compose/unreadable-file",
+        }
+    }
+}
+
+impl std::fmt::Display for ReadError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ReadError::Io(error) if error.kind() == io::ErrorKind::NotFound => {
+                f.write_str("there is no such file")
+            }
+            ReadError::Io(error) => error.fmt(f),
+            ReadError::Folder => f.write_str("it is a folder"),
+            ReadError::NotUtf8(at) => write!(f, "it is not UTF-8 text: byte {at}"),
+            ReadError::Outside => {
+                f.write_str("it lies outside of the project, and the files are not trusted")
+            }
+        }
+    }
+}
+
+/// The path without `.`, `..` and doubled slashes, by its text alone.
+pub(crate) fn clean(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                if matches!(out.components().next_back(), Some(Component::Normal(_))) {
+                    out.pop();
+                } else if !out.has_root() {
+                    out.push("..");
+                }
+            }
+            other => out.push(other),
+        }
+    }
+    if out.as_os_str().is_empty() {
+        out.push(".");
+    }
+    out
+}
+
+/// The known word nearest to what was typed, if it is near.
+pub(crate) fn nearest<'a>(
+    typed: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let limit = (typed.chars().count() / 3).clamp(1, 4);
+    known
+        .into_iter()
+        .filter(|word| word.len().abs_diff(typed.len()) <= limit * 4)
+        .map(|word| (distance(typed, word), word))
+        .filter(|(distance, _)| *distance <= limit)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, word)| word)
+}
+
+/// How many letters must be inserted, dropped, replaced or swapped.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) =
+        (a.to_lowercase().chars().take(64).collect(), b.to_lowercase().chars().take(64).collect());
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let cost = usize::from(a[i - 1] != b[j - 1]);
+            let mut best = (last[j] + 1).min(row[j - 1] + 1).min(last[j - 1] + cost);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(before[j - 2] + 1);
+            }
+            row.push(best);
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last[b.len()]
+}
