@@ -74,8 +74,9 @@ pub struct Done {
     pub exit: Option<i32>,
     /// From the start of the program to its end.
     pub took: Duration,
-    /// From the start of the program until every service had answered with the new version.
-    pub answered_after: Option<Duration>,
+    /// From the start of the program until each service answered with the new version; empty
+    /// where none was to.
+    pub answered_after: Vec<Option<Duration>>,
     /// By service; empty where there was no load.
     pub reports: Vec<Report>,
     /// What was not as expected.
@@ -173,7 +174,7 @@ mod tests {
             expected_exit: act.exit,
             exit: Some(exit),
             took: Duration::from_secs(1),
-            answered_after: None,
+            answered_after: Vec::new(),
             reports: vec![report],
             problems: Vec::new(),
             output: String::new(),

@@ -6,7 +6,7 @@ use crate::folder::Folder;
 use crate::live::View;
 use crate::tool::{Order, RUN_TIMEOUT, Tool};
 use crate::traffic::Traffic;
-use shiplap_load::Running;
+use shiplap_load::{Report, Running};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -99,7 +99,7 @@ impl Show {
             expected_exit: 0,
             exit: run.exit,
             took: run.took,
-            answered_after: answered.as_ref().ok().copied(),
+            answered_after: answered.iter().flatten().copied().map(Some).collect(),
             reports: Vec::new(),
             problems,
             output: run.output,
@@ -122,10 +122,10 @@ impl Show {
         let reports: Vec<_> = load.iter().map(Running::cut).collect();
         let after = self.engine.running(&self.folder.project).await?;
 
-        let first_answers = reports.iter().map(|report| Some(report.tags.get(act.answers)?.first));
+        let first_answer = |report: &Report| Some(report.tags.get(act.answers)?.first);
         let answered_after = match act.containers {
-            Containers::Replaced => first_answers.max().flatten(),
-            Containers::Untouched => None,
+            Containers::Replaced => reports.iter().map(first_answer).collect(),
+            Containers::Untouched => Vec::new(),
         };
         let mut done = Done {
             title: act.title,
@@ -175,7 +175,7 @@ impl Show {
             expected_exit: 0,
             exit: run.exit,
             took: run.took,
-            answered_after: None,
+            answered_after: Vec::new(),
             reports: Vec::new(),
             problems,
             output: run.output,
@@ -207,7 +207,7 @@ impl Show {
     }
 }
 
-async fn stop_all(load: Vec<Running>) -> Vec<shiplap_load::Report> {
+async fn stop_all(load: Vec<Running>) -> Vec<Report> {
     // All of them stop sending before the first is waited for.
     load.iter().for_each(Running::end);
     let mut reports = Vec::new();

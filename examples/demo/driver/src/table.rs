@@ -11,9 +11,18 @@ const TAIL_COLUMNS: usize = 110;
 /// The acts as a table, then what was not as expected.
 pub fn table(done: &[Done]) -> String {
     let mut rows = vec![
-        ["act", "seconds", "answers", "exit code", "sent", "failed", "longest gap, ms", "answered"]
-            .map(String::from),
-        ["", "", "after, s", "want/got", "", "", "web/api/store", "by"].map(String::from),
+        [
+            "act",
+            "seconds",
+            "new version after, s",
+            "exit code",
+            "sent",
+            "failed",
+            "longest gap, ms",
+            "answered",
+        ]
+        .map(String::from),
+        ["", "", "web/api/store", "want/got", "", "", "web/api/store", "by"].map(String::from),
     ];
     rows.extend(done.iter().map(row));
     let total_sent: u64 = done.iter().map(Done::sent).sum();
@@ -47,13 +56,21 @@ fn row(act: &Done) -> [String; 8] {
     [
         act.title.into(),
         seconds(act.took),
-        act.answered_after.map_or("-".into(), |after| format!("{:.2}", after.as_secs_f64())),
+        answers(act),
         format!("{}/{}", act.expected_exit, shown(act.exit)),
         number(act.sent()),
         number(act.failed()),
         list(act.gaps().iter().map(|gap| gap.as_millis().to_string()).collect()),
         list(act.versions().iter().map(|version| version.to_string()).collect()),
     ]
+}
+
+fn answers(act: &Done) -> String {
+    let one = |after: &Option<Duration>| {
+        after.map_or("-".into(), |after| format!("{:.2}", after.as_secs_f64()))
+    };
+    let all: Vec<_> = act.answered_after.iter().map(one).collect();
+    if all.is_empty() { "-".into() } else { all.join("/") }
 }
 
 fn seconds(value: Duration) -> String {
@@ -92,10 +109,12 @@ pub fn to_json(done: &[Done]) -> Value {
     let acts: Vec<_> = done
         .iter()
         .map(|act| {
+            let ms = |after: &Option<Duration>| after.map(|after| after.as_millis() as u64);
+            let answered_after_ms: Vec<_> = act.answered_after.iter().map(ms).collect();
             json!({
                 "act": act.title,
                 "took_ms": act.took.as_millis() as u64,
-                "answered_after_ms": act.answered_after.map(|after| after.as_millis() as u64),
+                "answered_after_ms": answered_after_ms,
                 "expected_exit": act.expected_exit,
                 "exit": act.exit,
                 "sent": act.sent(),
@@ -121,7 +140,7 @@ mod tests {
             expected_exit: 0,
             exit: None,
             took: Duration::from_millis(1234),
-            answered_after: Some(Duration::from_millis(987)),
+            answered_after: vec![Some(Duration::from_millis(987)), None],
             reports: Vec::new(),
             problems: vec!["exit code -, not 0".into()],
             output: String::new(),
@@ -133,7 +152,7 @@ mod tests {
         let text = table(&[act()]);
         let lines: Vec<_> = text.lines().collect();
         let words: Vec<_> = lines[2].split_whitespace().collect();
-        assert_eq!(words, ["deploy", "v1", "1.2", "0.99", "0/-", "-", "-", "-", "-"]);
+        assert_eq!(words, ["deploy", "v1", "1.2", "0.99/-", "0/-", "-", "-", "-", "-"]);
         assert_eq!(lines.last(), Some(&"✗ deploy v1: exit code -, not 0"));
     }
 

@@ -1,7 +1,7 @@
 //! The load on the three published ports, from before the second act to the last.
 
 use crate::folder::Folder;
-use shiplap_load::{Config, Connections, Load, Report, Running, Url, first_answer};
+use shiplap_load::{Config, Connections, Load, NoAnswer, Report, Running, Url, first_answer};
 use std::time::Duration;
 
 /// The services, in the order of every list and table.
@@ -64,7 +64,11 @@ impl Traffic {
     }
 
     /// Waits until every service answers with the version, and says how long each took.
-    pub async fn all_answer(&self, version: &str, limit: Duration) -> Result<Duration, String> {
+    pub async fn all_answer(
+        &self,
+        version: &str,
+        limit: Duration,
+    ) -> Result<[Duration; 3], String> {
         let urls = self.urls([&self.web_path, "/version", "/version"]);
         let [web, api, store] = &urls;
         let (web, api, store) = tokio::join!(
@@ -72,11 +76,8 @@ impl Traffic {
             first_answer(api, VERSION_HEADER, version, limit),
             first_answer(store, VERSION_HEADER, version, limit),
         );
-        let mut longest = Duration::ZERO;
-        for took in [web, api, store] {
-            longest = longest.max(took.map_err(|error| error.to_string())?);
-        }
-        Ok(longest)
+        let text = |error: NoAnswer| error.to_string();
+        Ok([web.map_err(text)?, api.map_err(text)?, store.map_err(text)?])
     }
 
     fn config(&self, url: Url) -> Config {
