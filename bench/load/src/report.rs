@@ -148,7 +148,8 @@ pub struct Report {
     pub latency: Option<Latency>,
     /// Successes that took longer than a second.
     pub slow: u64,
-    /// Complete answers by the value of the tag header; `-` stands for none.
+    /// Complete answers by the value of the tag header; `-` stands for none. Empty
+    /// if no header was to be looked at.
     pub tags: BTreeMap<String, Tag>,
     /// Connections opened.
     pub connections: u64,
@@ -256,7 +257,13 @@ impl Recorder {
     /// Counts a complete answer, then its end.
     pub fn answered(&mut self, due: Instant, now: Instant, status: u16, tag: Option<String>) {
         *self.report.status.entry(status).or_default() += 1;
-        let tag = tag.unwrap_or_else(|| "-".into());
+        if let Some(tag) = tag {
+            self.tagged(now, tag);
+        }
+        self.ended(due, now, Outcome::of_status(status));
+    }
+
+    fn tagged(&mut self, now: Instant, tag: String) {
         let at = now.saturating_duration_since(self.start);
         let tags = &mut self.report.tags;
         let key = if tags.len() < MAX_TAGS || tags.contains_key(&tag) { tag } else { "…".into() };
@@ -264,7 +271,6 @@ impl Recorder {
         seen.count += 1;
         seen.last = at;
         self.latest_tag = Some(key);
-        self.ended(due, now, Outcome::of_status(status));
     }
 
     /// Counts the end of a request that had been started.

@@ -151,7 +151,10 @@ async fn one(shared: Arc<Shared>, due: Instant) {
     // Read under the lock, so that successes are recorded in the order of their times.
     let now = Instant::now();
     match result {
-        Ok(answer) => recorder.answered(due, now, answer.status, answer.tag),
+        Ok(answer) => {
+            let tag = shared.config.tag.as_ref().map(|_| answer.tag.unwrap_or_else(|| "-".into()));
+            recorder.answered(due, now, answer.status, tag);
+        }
         Err(kind) => recorder.ended(due, now, Outcome::Drop(kind)),
     }
 }
