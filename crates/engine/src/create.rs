@@ -109,7 +109,8 @@ impl Conversion<'_> {
         variables.extend(own.map(|(name, value)| (name.as_str(), value.as_deref())));
         variables
             .into_iter()
-            .filter_map(|(name, value)| Some(format!("{name}={}", value?)))
+            // A bare name unsets what the image sets.
+            .map(|(name, value)| value.map_or_else(|| name.into(), |v| format!("{name}={v}")))
             .collect()
     }
 

@@ -90,7 +90,12 @@ fn kind_of_answer(status: u16, message: &str) -> EngineErrorKind {
 }
 
 fn kind_of_transport(error: &Error) -> (EngineErrorKind, String) {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = match error {
+        // A transparent one hides itself from the chain of causes.
+        Error::IOError { err } => Some(err),
+        Error::HyperResponseError { err } => Some(err),
+        other => Some(other),
+    };
     while let Some(current) = cause {
         if let Some(io) = current.downcast_ref::<io::Error>() {
             let kind = match io.kind() {

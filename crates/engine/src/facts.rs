@@ -199,8 +199,14 @@ impl Side<'_> {
     fn environment(&self, fields: &mut Fields) {
         let inherited: BTreeSet<&str> = strings(&self.image["Env"]).collect();
         for variable in strings(&self.config["Env"]).filter(|line| !inherited.contains(line)) {
-            let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
-            fields.set(format!("environment.{name}"), value);
+            match variable.split_once('=') {
+                Some((name, value)) => fields.set(format!("environment.{name}"), value),
+                // A bare name unsets what the image sets, and else does nothing.
+                None if inherited.iter().any(|line| line.split('=').next() == Some(variable)) => {
+                    fields.set(format!("environment.{variable}"), Value::Null);
+                }
+                None => {}
+            }
         }
     }
 
@@ -327,8 +333,12 @@ impl Side<'_> {
         }
         let from = strings(&host["VolumesFrom"]).map(|from| {
             let (container, mode) = from.split_once(':').unwrap_or((from, "rw"));
-            let suffix = if mode == "rw" { String::new() } else { format!(":{mode}") };
-            json!(format!("{}{suffix}", self.peer_name(container)))
+            match (self.peer)(container) {
+                // Compose loses the mode of a service's volumes on the way.
+                Peer::Service(service) => json!(format!("service:{service}")),
+                Peer::Stranger(name) if mode == "rw" => json!(format!("{CONTAINER_MODE}{name}")),
+                Peer::Stranger(name) => json!(format!("{CONTAINER_MODE}{name}:{mode}")),
+            }
         });
         put(fields, "volumes_from", &set(from));
     }
@@ -400,7 +410,9 @@ impl Side<'_> {
             let aliases: BTreeSet<&str> = strings(&endpoint["Aliases"])
                 .filter(|alias| {
                     let short_id = self.id.len() > 12 && self.id[..12] == **alias;
-                    let own = [self.service, self.name].contains(alias);
+                    // Engines before API 1.44 add the host name to networks connected later.
+                    let own = [self.service, self.name].contains(alias)
+                        || self.config["Hostname"] == **alias;
                     !short_id && !own && !self.is_numbered(self.service, alias)
                 })
                 .collect();

@@ -19,8 +19,10 @@ enum Token {
     One,
     /// `*`: any number of characters of a name.
     Many,
-    /// `**/`: any number of folders.
+    /// `**/`: any number of folders, none among them.
     Folders,
+    /// Its second half, always behind the first: within a folder's name.
+    InFolders,
     /// `**` at the end: everything.
     Everything,
     /// `[a-z]`, `[^a-z]`.
@@ -88,17 +90,23 @@ fn tokens(pattern: &str) -> Vec<Token> {
     let mut out = Vec::new();
     let mut rest = pattern.chars().peekable();
     while let Some(c) = rest.next() {
-        out.push(match c {
+        let token = match c {
             '*' if rest.peek() == Some(&'*') => {
                 while rest.next_if_eq(&'*').is_some() {}
-                if rest.next_if_eq(&'/').is_some() { Token::Folders } else { Token::Everything }
+                if rest.next_if_eq(&'/').is_some() {
+                    out.push(Token::Folders);
+                    Token::InFolders
+                } else {
+                    Token::Everything
+                }
             }
             '*' => Token::Many,
             '?' => Token::One,
             '[' => class(&mut rest),
             '\\' => Token::Literal(rest.next().unwrap_or('\\')),
             c => Token::Literal(c),
-        });
+        };
+        out.push(token);
     }
     out
 }
@@ -125,8 +133,7 @@ fn class(rest: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Token {
 fn matches(tokens: &[Token], text: &str) -> bool {
     let mut states = vec![false; tokens.len() + 1];
     states[0] = true;
-    skip_optional(tokens, &mut states);
-    let mut previous = '/';
+    skip_empty(tokens, &mut states);
     for c in text.chars() {
         let mut next = vec![false; tokens.len() + 1];
         for (at, token) in tokens.iter().enumerate().filter(|(at, _)| states[*at]) {
@@ -135,9 +142,10 @@ fn matches(tokens: &[Token], text: &str) -> bool {
                 Token::One => next[at + 1] |= c != '/',
                 Token::Many => next[at] |= c != '/',
                 Token::Everything => next[at] = true,
-                Token::Folders => {
+                Token::Folders => next[at + 1] = true,
+                Token::InFolders => {
                     next[at] = true;
-                    next[at + 1] |= c == '/' && previous != '/';
+                    next[at + 1] |= c == '/';
                 }
                 Token::Class { negated, ranges } => {
                     let inside = ranges.iter().any(|(a, z)| (*a..=*z).contains(&c));
@@ -145,36 +153,20 @@ fn matches(tokens: &[Token], text: &str) -> bool {
                 }
             }
         }
-        skip_unless_folders(tokens, &mut next);
-        previous = c;
+        skip_empty(tokens, &mut next);
         states = next;
     }
     states[tokens.len()]
 }
 
-/// At the start of a pattern or after `/`, all wildcards may stand for nothing.
-fn skip_optional(tokens: &[Token], states: &mut [bool]) {
-    for at in 0..tokens.len() {
-        let empty = matches!(tokens[at], Token::Many | Token::Everything | Token::Folders);
-        if states[at] && empty {
-            states[at + 1] = true;
-        }
-    }
-}
-
-/// In the middle of a name `**/` that has begun must end with a slash; a fresh one may be empty.
-fn skip_unless_folders(tokens: &[Token], states: &mut [bool]) {
-    let begun: Vec<bool> = (0..tokens.len())
-        .map(|at| tokens[at] == Token::Folders && at > 0 && !states[at - 1])
-        .collect();
-    for at in 0..tokens.len() {
-        let empty = match tokens[at] {
-            Token::Many | Token::Everything => true,
-            Token::Folders => false,
-            _ => false,
-        };
-        if states[at] && empty && !begun[at] {
-            states[at + 1] = true;
+/// Wildcards may stand for nothing.
+fn skip_empty(tokens: &[Token], states: &mut [bool]) {
+    for at in (0..tokens.len()).filter(|at| !matches!(tokens[*at], Token::InFolders)) {
+        match tokens[at] {
+            Token::Many | Token::Everything if states[at] => states[at + 1] = true,
+            // Past its second half, too.
+            Token::Folders if states[at] => states[at + 2] = true,
+            _ => {}
         }
     }
 }
