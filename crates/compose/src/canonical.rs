@@ -315,16 +315,6 @@ pub(crate) fn defaults(root: &mut Node) {
         if let Some(devices) = devices {
             each(devices, default_count);
         }
-        edit(service, "volumes", |list| {
-            each(list, |item| {
-                if let Some(bind) = item.get_mut("bind") {
-                    let yes = bind.derive(Value::Bool(true));
-                    if let Some(map) = bind.as_map_mut() {
-                        map.entry("create_host_path".into()).or_insert(yes);
-                    }
-                }
-            });
-        });
     }
 }
 

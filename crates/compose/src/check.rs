@@ -78,7 +78,7 @@ fn check_source(
         let message = format!("the {kind} `{name}` can have only one of {}", keys.join(", "));
         ctx.error("compose/one-source", message, span, "has several");
     }
-    if used.is_empty() && !object.external && object.driver.is_none() {
+    if used.is_empty() && !object.external {
         let diagnostic = Diagnostic::error(
             "compose/one-source",
             format!("the {kind} `{name}` needs one of {}", keys.join(", ")),

@@ -102,6 +102,7 @@ pub(crate) fn plain(node: &Node) -> Json {
         Value::Null | Value::Date => Json::Null,
         Value::Bool(value) => Json::Bool(*value),
         Value::Int(value) => Json::from(*value),
+        Value::Huge(value) => Json::from(*value),
         Value::Float(value) => number(*value),
         Value::Text(text) => Json::String(text.clone()),
         Value::List(items) => items.iter().map(plain).collect(),
@@ -157,7 +158,7 @@ fn hosts(node: &Node, ctx: &mut Context<'_>) -> Json {
                     .strip_prefix('[')
                     .and_then(|address| address.strip_suffix(']'))
                     .unwrap_or(address);
-                out.push(format!("{host}={address}"));
+                out.extend(address.split(',').map(|address| format!("{host}={address}")));
             }
             _ => {
                 let message = "an extra host is written `name=address`";
@@ -183,7 +184,7 @@ fn convert_scalar(node: &Node, scalar: &Scalar, ctx: &mut Context<'_>) -> Option
         }
         Target::Bool => boolean(node),
         Target::Int => whole(node, scalar.range),
-        Target::Float => float(node),
+        Target::Float => float(node, scalar.kinds & kind::NUMBER == kind::INT),
         Target::Bytes => bytes(node, scalar.range),
         Target::Duration => duration(node),
         Target::Mode => mode(node),
@@ -231,21 +232,24 @@ fn whole(node: &Node, (min, max): (i64, i64)) -> Converted {
     }
 }
 
-fn float(node: &Node) -> Converted {
+fn float(node: &Node, whole: bool) -> Converted {
     let value = match &node.value {
         Value::Int(value) => Some(*value as f64),
         Value::Float(value) => Some(*value),
         Value::Text(text) => text.parse().ok(),
         _ => None,
     };
-    value.filter(|value| value.is_finite()).map(number).ok_or_else(|| "a number".into())
+    let fits = |value: &f64| value.is_finite() && !(whole && value.fract() != 0.0);
+    value.filter(fits).map(number).ok_or_else(|| "a number".into())
 }
 
 fn bytes(node: &Node, (min, _): (i64, i64)) -> Converted {
     let value = match &node.value {
         Value::Int(value) => Ok(ByteSize::from_bytes(*value)),
         Value::Float(value) => Ok(ByteSize::from_bytes(*value as i64)),
-        Value::Text(text) => text.parse::<ByteSize>().map_err(|_| ()),
+        Value::Text(text) => {
+            text.parse::<ByteSize>().ok().filter(|size| size.bytes() >= 0).ok_or(())
+        }
         _ => Err(()),
     };
     match value {

@@ -607,6 +607,11 @@ fn load_include(
         _ => main.parent().unwrap_or(&main).to_path_buf(),
     };
     let environment = include_environment(entry, &directory, scope, ctx)?;
+    // A project directory that is none counts as a file: then its folder is meant.
+    let directory = match directory.parent() {
+        Some(parent) if !ctx.files.is_dir(&directory) => parent.to_path_buf(),
+        _ => directory,
+    };
     let inner = Scope { directory, environment: Rc::new(environment) };
     Some(load_files(&files, &inner, including, ctx))
 }

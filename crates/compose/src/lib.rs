@@ -29,6 +29,7 @@ mod node;
 mod normalise;
 mod paths;
 mod ports;
+mod reference;
 mod render;
 mod request;
 mod sha256;

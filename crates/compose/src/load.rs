@@ -132,6 +132,15 @@ pub(crate) fn load_with(
         for transient in ["include", "version"] {
             map.shift_remove(transient);
         }
+        for section in ["networks", "volumes"] {
+            // A bare name is a resource without attributes.
+            let resources = map.get_mut(section).and_then(Json::as_object_mut);
+            for resource in resources.into_iter().flat_map(|resources| resources.values_mut()) {
+                if resource.is_null() {
+                    *resource = Json::Object(serde_json::Map::new());
+                }
+            }
+        }
         block_device_names(map);
     }
     let mut project: Project = match serde_json::from_value(json) {
@@ -207,9 +216,11 @@ fn settle(
         check::consistency(&subject, ctx);
     }
     for (name, service) in &mut project.services {
+        if let (Some(scale), Some(deploy)) = (service.scale, &mut service.deploy) {
+            deploy.replicas = Some(scale);
+        }
         read_env_files(name, service, tree, &found.environment, ctx);
         read_label_files(name, service, tree, &found.environment, ctx);
-        service.depends_on.retain(|name, _| !inactive.contains_key(name));
     }
     normalise::prune(project);
     names

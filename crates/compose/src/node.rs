@@ -47,6 +47,8 @@ pub(crate) enum Value {
     Null,
     Bool(bool),
     Int(i64),
+    /// A whole number that only fits without a sign.
+    Huge(u64),
     Float(f64),
     Text(String),
     /// A plain scalar that YAML takes for a date: no attribute allows it.
@@ -137,6 +139,7 @@ impl Node {
         match &self.value {
             Value::Bool(value) => Some(value.to_string()),
             Value::Int(value) => Some(value.to_string()),
+            Value::Huge(value) => Some(value.to_string()),
             Value::Float(value) => Some(go_float(*value)),
             Value::Text(text) => Some(text.clone()),
             Value::Null | Value::Date | Value::List(_) | Value::Map(_) => None,
@@ -149,6 +152,7 @@ impl Node {
             (Value::Null, Value::Null) | (Value::Date, Value::Date) => true,
             (Value::Bool(a), Value::Bool(b)) => a == b,
             (Value::Int(a), Value::Int(b)) => a == b,
+            (Value::Huge(a), Value::Huge(b)) => a == b,
             (Value::Float(a), Value::Float(b)) => a == b,
             (Value::Int(a), Value::Float(b)) | (Value::Float(b), Value::Int(a)) => *a as f64 == *b,
             (Value::Text(a), Value::Text(b)) => a == b,

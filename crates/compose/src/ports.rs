@@ -26,7 +26,11 @@ pub(crate) fn parse(spec: &str) -> Result<Vec<ShortPort>, String> {
         Some((container, protocol)) => (container, protocol),
         None => (container, "tcp"),
     };
-    let ip = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(&ip).to_string();
+    let bare = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']'));
+    if bare.is_none() && ip.contains(':') {
+        return Err("an IPv6 address stands in brackets: `[::1]:80:80`".into());
+    }
+    let ip = bare.unwrap_or(&ip).to_string();
     if !ip.is_empty() && ip.parse::<IpAddr>().is_err() {
         return Err("the host must be given by its IP address".into());
     }
@@ -111,6 +115,7 @@ mod tests {
             ("8000-8001:80-81", "-:8000:80/tcp -:8001:81/tcp"),
             ("8000-8009:80", "-:8000-8009:80/tcp"),
             ("9999-10000:9999-10000", "-:10000:10000/tcp -:9999:9999/tcp"),
+            ("::1:80:80", "error: an IPv6 address stands in brackets: `[::1]:80:80`"),
             ("localhost:80:80", "error: the host must be given by its IP address"),
             ("80:", "error: the port in the container is missing"),
             ("80/icmp", "error: the protocol must be `tcp`, `udp` or `sctp`"),

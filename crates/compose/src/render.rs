@@ -6,6 +6,7 @@ use crate::context::Environment;
 use crate::diagnostic::Diagnostic;
 use crate::load::{self, Steps, load_with};
 use crate::model::Project;
+use crate::reference;
 use crate::request::{Loaded, Request};
 use crate::sha256;
 use crate::source::FileSource;
@@ -189,6 +190,7 @@ fn project_text(loaded: &Loaded, format: Format) -> String {
         // The reference does not print this section; what it prints is what people compare.
         map.shift_remove("models");
     }
+    reference::style(&mut json, format == Format::Json);
     escape(&mut json);
     format_json(&json, format)
 }

@@ -95,7 +95,7 @@ fn kind_of(node: &Node) -> u8 {
     match &node.value {
         Value::Null => kind::NULL,
         Value::Bool(_) => kind::BOOL,
-        Value::Int(_) => kind::INT,
+        Value::Int(_) | Value::Huge(_) => kind::INT,
         // 3.0 is a whole number too.
         Value::Float(value) if value.fract() == 0.0 => kind::NUMBER,
         Value::Float(_) => kind::NUMBER & !kind::INT,
@@ -139,7 +139,7 @@ fn found(node: &Node) -> &'static str {
     match &node.value {
         Value::Null => "nothing",
         Value::Bool(_) => "true or false",
-        Value::Int(_) => "a whole number",
+        Value::Int(_) | Value::Huge(_) => "a whole number",
         Value::Float(_) => "a number",
         Value::Text(_) => "a text",
         Value::Date => "a date",

@@ -212,7 +212,8 @@ impl<'a> Composer<'a, '_> {
             let key_span = self.span(&step.1, text);
             let merge = matches!(
                 &step.0,
-                Event::Scalar(content, ScalarStyle::Plain, _, None) if content == "<<"
+                Event::Scalar(content, ScalarStyle::Plain, _, tag) if content == "<<"
+                    && tag.as_ref().is_none_or(|tag| tag.core_suffix() == Some("merge"))
             );
             let key = self.node(step, text)?;
             let value_step = self.next(text)?;
@@ -265,7 +266,7 @@ impl<'a> Composer<'a, '_> {
             Some(kind) => {
                 let value = resolve(content);
                 let fits = match kind {
-                    "int" => matches!(value, Value::Int(_)),
+                    "int" => matches!(value, Value::Int(_) | Value::Huge(_)),
                     "float" => matches!(value, Value::Int(_) | Value::Float(_)),
                     "bool" => matches!(value, Value::Bool(_)),
                     "null" => matches!(value, Value::Null),
@@ -325,11 +326,30 @@ fn merge_into(map: &mut Map, merge: Node) -> Result<(), YamlError> {
         _ => return Err(bad_merge(span)),
     };
     for source in sources {
-        for (key, value) in source {
-            map.entry(key).or_insert(value);
+        for (key, mut value) in source {
+            // What is merged in has no say about other files, as in the reference.
+            if value.mark != Some(Mark::Reset) {
+                unmark(&mut value);
+                map.entry(key).or_insert(value);
+            }
         }
     }
     Ok(())
+}
+
+fn unmark(node: &mut Node) {
+    node.mark = None;
+    match &mut node.value {
+        Value::List(items) => {
+            items.retain(|item| item.mark != Some(Mark::Reset));
+            items.iter_mut().for_each(unmark);
+        }
+        Value::Map(map) => {
+            map.retain(|_, value| value.mark != Some(Mark::Reset));
+            map.values_mut().for_each(unmark);
+        }
+        _ => {}
+    }
 }
 
 fn bad_merge(span: Span) -> YamlError {
@@ -409,7 +429,7 @@ fn integer(text: &str) -> Option<Value> {
     let value = if negative { -value } else { value };
     match i64::try_from(value) {
         Ok(value) => Some(Value::Int(value)),
-        Err(_) if u64::try_from(value).is_ok() => Some(Value::Float(value as f64)),
+        Err(_) if u64::try_from(value).is_ok() => Some(Value::Huge(value as u64)),
         Err(_) => None,
     }
 }
