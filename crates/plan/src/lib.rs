@@ -15,4 +15,4 @@ mod strategy;
 pub use assemble::plan;
 pub use fields::fields_of;
 pub use policy::{Limits, Policy, Selection};
-pub use render::{render, to_json};
+pub use render::{render, render_steps, to_json};

@@ -174,3 +174,15 @@ fn step_json(step: &Step) -> Value {
         "undoable": step.phase != Phase::Tidy,
     })
 }
+
+/// The steps, one line each: number, what they wait for, what they do.
+#[must_use]
+pub fn render_steps(plan: &Plan) -> String {
+    let mut text = String::new();
+    for step in &plan.steps {
+        let after: Vec<String> = step.after.iter().map(|id| id.0.to_string()).collect();
+        let after = if after.is_empty() { String::new() } else { format!("<-{}", after.join(",")) };
+        let _ = writeln!(text, "{:<3} {after:<12} {}", step.id.0, step.action);
+    }
+    text
+}

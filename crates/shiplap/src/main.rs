@@ -1,2 +1,36 @@
-//! shiplap
-fn main() {}
+//! `shiplap`: one binary for every role.
+
+mod cli;
+mod commands;
+mod edge;
+mod exit;
+mod load;
+mod output;
+mod world;
+
+use clap::Parser;
+use cli::{Cli, Command, EdgeCommand};
+use exit::Exit;
+
+fn main() -> std::process::ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() };
+        }
+    };
+    // The edge brings its own runtimes, and its worker must be alone in its process at first.
+    if let Command::Edge(EdgeCommand::Supervise | EdgeCommand::Work) = &cli.command {
+        return edge::role(&cli.command);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("threads and timers are to be had");
+    let exit = runtime.block_on(commands::run(cli));
+    // A prompt that still reads the terminal must not keep us.
+    runtime.shutdown_background();
+    exit.into()
+}

@@ -1,0 +1,361 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Deploys Docker Compose projects with no failed request.
+///
+/// In a folder with a Compose file, `shiplap plan` shows what would happen and `shiplap deploy`
+/// does it.
+#[derive(Debug, Parser)]
+#[command(name = "shiplap", version, arg_required_else_help = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    pub project: ProjectArgs,
+    /// Print one JSON document instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Which project.
+#[derive(Debug, Clone, Args)]
+pub struct ProjectArgs {
+    /// Compose files, merged in order [default: as Compose finds them]
+    #[arg(short = 'f', long = "file", global = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Files of variables instead of .env
+    #[arg(long = "env-file", global = true, value_name = "FILE")]
+    pub env_files: Vec<PathBuf>,
+    /// Profiles to activate
+    #[arg(long = "profile", global = true, value_name = "NAME")]
+    pub profiles: Vec<String>,
+    /// Project name [default: as Compose names it]
+    #[arg(short = 'p', long = "project-name", global = true, value_name = "NAME")]
+    pub project_name: Option<String>,
+    /// Folder that relative paths start from
+    #[arg(long, global = true, value_name = "DIR")]
+    pub project_directory: Option<PathBuf>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show what a deployment would do, and change nothing
+    Plan(PlanArgs),
+    /// Make what the files say current, with no failed request, or undo it
+    Deploy(DeployArgs),
+    /// Go back to an earlier deployment: its images, configuration and environment
+    Rollback(RollbackArgs),
+    /// Show what is running
+    Status,
+    /// List deployments, newest first
+    History(HistoryArgs),
+    /// Show one deployment: what it made current, its plan and its journal
+    Show {
+        /// Its number [default: the newest]
+        number: Option<u64>,
+    },
+    /// Print what services print
+    Logs(LogsArgs),
+    /// Run a command in a running service
+    Exec(ExecArgs),
+    /// Replace replicas by the same, with no failed request
+    Restart(ServicesArgs),
+    /// Change the number of replicas
+    Scale(ScaleArgs),
+    /// Stop and remove the project's containers and networks
+    Down(DownArgs),
+    /// Show, then free, images that no rollback needs
+    Prune(PruneArgs),
+    /// Print the normalised project, as `docker compose config` does
+    Config(ConfigArgs),
+    /// Look after the edge proxy
+    #[command(subcommand)]
+    Edge(EdgeCommand),
+}
+
+/// What to deploy.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Selected {
+    /// Only these services [default: all]
+    pub services: Vec<String>,
+    /// Use another tag (or a whole reference) for a service, which is then the only one touched
+    #[arg(long, value_name = "SERVICE=TAG")]
+    pub set: Vec<String>,
+    /// Ask registries again for images that are here
+    #[arg(long, conflicts_with = "build")]
+    pub pull: bool,
+    /// Build again what has a `build` section
+    #[arg(long)]
+    pub build: bool,
+    /// Remove services that are not in the file any more
+    #[arg(long)]
+    pub remove_orphans: bool,
+    /// Replace replicas even where nothing changed
+    #[arg(long)]
+    pub force_recreate: bool,
+    /// How long new replicas are watched after the switch, such as 30s, where the file does not
+    /// say `monitor`
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub watch: Option<Duration>,
+    /// How long a new replica may take to work, beyond its start_period, such as 2m
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub gate: Option<Duration>,
+    /// How long old replicas may finish their requests, such as 30s
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub drain: Option<Duration>,
+}
+
+/// `plan`.
+#[derive(Debug, Clone, Args)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    pub selected: Selected,
+    /// Exit with 5 when there is something to do
+    #[arg(long)]
+    pub exit_code: bool,
+    /// Show each step
+    #[arg(long)]
+    pub steps: bool,
+}
+
+/// How to carry out.
+#[derive(Debug, Clone, Args)]
+pub struct Carry {
+    /// Do not ask
+    #[arg(short = 'y', long)]
+    pub yes: bool,
+    /// Why, for history
+    #[arg(short = 'm', long, value_name = "TEXT")]
+    pub message: Option<String>,
+    /// Keep replicas that failed, stopped and renamed, for a look
+    #[arg(long)]
+    pub keep_failed: bool,
+}
+
+/// `deploy`.
+#[derive(Debug, Clone, Args)]
+pub struct DeployArgs {
+    #[command(flatten)]
+    pub selected: Selected,
+    #[command(flatten)]
+    pub carry: Carry,
+}
+
+/// `rollback`.
+#[derive(Debug, Clone, Args)]
+pub struct RollbackArgs {
+    /// Only these services [default: all]
+    pub services: Vec<String>,
+    /// The deployment to go back to [default: the one before]
+    #[arg(long, value_name = "NUMBER")]
+    pub to: Option<u64>,
+    /// Show what it would do, and change nothing
+    #[arg(long)]
+    pub plan: bool,
+    /// How long replicas are watched after the switch
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub watch: Option<Duration>,
+    #[command(flatten)]
+    pub carry: Carry,
+}
+
+/// `history`.
+#[derive(Debug, Clone, Args)]
+pub struct HistoryArgs {
+    /// How many
+    #[arg(short = 'n', long, default_value_t = 20)]
+    pub limit: u32,
+    /// Check the hash chain of the whole ledger
+    #[arg(long)]
+    pub verify: bool,
+}
+
+/// `logs`.
+#[derive(Debug, Clone, Args)]
+pub struct LogsArgs {
+    /// Only these services [default: all]
+    pub services: Vec<String>,
+    /// Go on printing
+    #[arg(long)]
+    pub follow: bool,
+    /// How many of the last lines of each container [default: all]
+    #[arg(short = 'n', long)]
+    pub tail: Option<u32>,
+    /// Show when each line was printed
+    #[arg(short = 't', long)]
+    pub timestamps: bool,
+    /// Also containers that are kept aside
+    #[arg(short = 'a', long)]
+    pub all: bool,
+}
+
+/// `exec`.
+#[derive(Debug, Clone, Args)]
+pub struct ExecArgs {
+    /// The service
+    pub service: String,
+    /// Which replica
+    #[arg(long, default_value_t = 1)]
+    pub index: u32,
+    /// No terminal
+    #[arg(short = 'T', long)]
+    pub no_tty: bool,
+    /// User to run as
+    #[arg(short = 'u', long)]
+    pub user: Option<String>,
+    /// Folder to run in
+    #[arg(short = 'w', long)]
+    pub workdir: Option<String>,
+    /// Variables
+    #[arg(short = 'e', long = "env", value_name = "NAME=VALUE")]
+    pub environment: Vec<String>,
+    /// The command and its arguments
+    #[arg(trailing_var_arg = true, required = true, allow_hyphen_values = true)]
+    pub command: Vec<String>,
+}
+
+/// `restart`.
+#[derive(Debug, Clone, Args)]
+pub struct ServicesArgs {
+    /// Only these services [default: all]
+    pub services: Vec<String>,
+    #[command(flatten)]
+    pub carry: Carry,
+}
+
+/// `scale`.
+#[derive(Debug, Clone, Args)]
+pub struct ScaleArgs {
+    /// How many of which
+    #[arg(required = true, value_name = "SERVICE=NUMBER")]
+    pub replicas: Vec<String>,
+    #[command(flatten)]
+    pub carry: Carry,
+}
+
+/// `down`.
+#[derive(Debug, Clone, Args)]
+pub struct DownArgs {
+    /// Remove the project's volumes too: their data is lost
+    #[arg(short = 'v', long)]
+    pub volumes: bool,
+    #[command(flatten)]
+    pub carry: Carry,
+}
+
+/// `prune`.
+#[derive(Debug, Clone, Args)]
+pub struct PruneArgs {
+    /// Do not ask
+    #[arg(short = 'y', long)]
+    pub yes: bool,
+}
+
+/// `config`.
+#[derive(Debug, Clone, Args)]
+pub struct ConfigArgs {
+    /// yaml or json
+    #[arg(long, default_value = "yaml")]
+    pub format: String,
+    /// Only the names of services
+    #[arg(long)]
+    pub services: bool,
+    /// Only the names of images
+    #[arg(long)]
+    pub images: bool,
+    /// Only the names of volumes
+    #[arg(long)]
+    pub volumes: bool,
+    /// Only the names of networks
+    #[arg(long)]
+    pub networks: bool,
+    /// Only the names of profiles
+    #[arg(long)]
+    pub profiles: bool,
+    /// Only the variables that interpolation sees
+    #[arg(long)]
+    pub environment: bool,
+    /// Leave variables as they stand
+    #[arg(long)]
+    pub no_interpolate: bool,
+    /// Print a hash of each service, `*` for all
+    #[arg(long, value_name = "SERVICES")]
+    pub hash: Option<String>,
+    /// Leave out what only Coolify or Dokploy know, and say so
+    #[arg(long)]
+    pub tolerant: bool,
+    /// Print nothing, only check
+    #[arg(short = 'q', long)]
+    pub quiet: bool,
+}
+
+/// `edge`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum EdgeCommand {
+    /// Show its version, its ports and whom it routes to
+    Status,
+    /// Replace it by this version, with no failed request
+    Upgrade,
+    /// Remove it; refused while it holds ports, unless forced
+    Remove {
+        /// Even if it holds ports
+        #[arg(long)]
+        force: bool,
+    },
+    /// Be the edge's supervisor (its container runs this)
+    #[command(hide = true)]
+    Supervise,
+    /// Be the edge's worker (its supervisor runs this)
+    #[command(hide = true)]
+    Work,
+}
+
+/// Reads `500ms`, `30s`, `2m`, `1h30m`, `0`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is not a duration such as 500ms, 30s or 2m");
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+        let amount: u32 = rest[..digits].parse().map_err(|_| wrong())?;
+        let unit_end =
+            rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |n| n + digits);
+        let unit = match &rest[digits..unit_end] {
+            "ms" => Duration::from_millis(1),
+            "s" => Duration::from_secs(1),
+            "m" => Duration::from_secs(60),
+            "h" => Duration::from_secs(3600),
+            _ => return Err(wrong()),
+        };
+        total += unit * amount;
+        rest = &rest[unit_end..];
+    }
+    if text.is_empty() { Err(wrong()) } else { Ok(total) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("0"), Ok(Duration::ZERO));
+        assert!(duration("").is_err() && duration("5").is_err() && duration("x").is_err());
+    }
+}

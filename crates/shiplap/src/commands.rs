@@ -1,0 +1,123 @@
+//! One function per command.
+
+mod carry;
+mod config;
+mod edge;
+mod exec;
+mod logs;
+mod look;
+mod prune;
+mod unsupported;
+
+use shiplap_compose::{Diagnostic, Severity};
+use shiplap_execute::app::{AppError, Source};
+use shiplap_plan::Limits;
+
+use crate::cli::{Cli, Command, ProjectArgs, Selected};
+use crate::exit::Exit;
+use crate::output::errors;
+
+/// Whether a person or a program reads the result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    Text,
+    Json,
+}
+
+/// Runs the command.
+pub async fn run(cli: Cli) -> Exit {
+    let format = if cli.json { Format::Json } else { Format::Text };
+    let project = cli.project;
+    match cli.command {
+        Command::Plan(args) => look::plan(&project, &args, format).await,
+        Command::Deploy(args) => carry::deploy(&project, &args, format).await,
+        Command::Rollback(args) => carry::rollback(&project, &args, format).await,
+        Command::Status => look::status(&project, format).await,
+        Command::History(args) => look::history(&project, &args, format).await,
+        Command::Show { number } => look::show(&project, number, format).await,
+        Command::Logs(args) => logs::logs(&project, &args, format).await,
+        Command::Exec(args) => exec::exec(&project, &args).await,
+        Command::Restart(args) => carry::restart(&project, &args, format).await,
+        Command::Scale(args) => carry::scale(&project, &args, format).await,
+        Command::Down(args) => carry::down(&project, &args, format).await,
+        Command::Prune(args) => prune::prune(&args, format).await,
+        Command::Config(args) => config::config(&project, &args),
+        Command::Edge(command) => edge::edge(&command, format).await,
+    }
+}
+
+/// Loads the project, or says all that is wrong with its files.
+fn source(project: &ProjectArgs) -> Result<Source, Exit> {
+    match crate::load::load(project) {
+        Ok(source) => {
+            for warning in &source.loaded.warnings {
+                eprintln!("{warning}");
+            }
+            Ok(source)
+        }
+        Err(diagnostics) => {
+            show_diagnostics(&diagnostics);
+            Err(Exit::Failed)
+        }
+    }
+}
+
+fn show_diagnostics(diagnostics: &[Diagnostic]) {
+    for diagnostic in diagnostics {
+        eprintln!("{diagnostic}");
+    }
+    let count = diagnostics.iter().filter(|d| d.severity == Severity::Error).count();
+    if count > 1 {
+        eprintln!("{count} errors; nothing was changed");
+    }
+}
+
+/// Says why a command did not begin.
+fn refuse(error: &AppError, source: Option<&Source>) -> Exit {
+    errors::show(error, source);
+    Exit::Failed
+}
+
+/// `SERVICE=VALUE` pairs.
+fn pairs(words: &[String], what: &str) -> Result<Vec<(String, String)>, Exit> {
+    words
+        .iter()
+        .map(|word| match word.split_once('=') {
+            Some((name, value)) if !name.is_empty() && !value.is_empty() => {
+                Ok((name.to_owned(), value.to_owned()))
+            }
+            _ => {
+                eprintln!("error[usage]: `{word}` is not of the form {what}");
+                Err(Exit::Usage)
+            }
+        })
+        .collect()
+}
+
+fn limits(selected: &Selected) -> Limits {
+    let default = Limits::default();
+    Limits {
+        gate: selected.gate.unwrap_or(default.gate),
+        watch: selected.watch.unwrap_or(default.watch),
+        drain: selected.drain.unwrap_or(default.drain),
+        ..default
+    }
+}
+
+/// What the selection on the command line asks for.
+fn request(selected: &Selected) -> Result<shiplap_execute::app::Request, Exit> {
+    use shiplap_execute::app::{Images, Request};
+    Ok(Request {
+        services: selected.services.iter().cloned().collect(),
+        set: pairs(&selected.set, "SERVICE=TAG")?.into_iter().collect(),
+        images: match (selected.pull, selected.build) {
+            (true, _) => Images::Pull,
+            (_, true) => Images::Build,
+            (false, false) => Images::AsTheFileSays,
+        },
+        remove_orphans: selected.remove_orphans,
+        force: selected.force_recreate,
+        limits: limits(selected),
+        ..Request::default()
+    })
+}

@@ -1,0 +1,186 @@
+//! Commands that change something.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use shiplap_execute::app::{Intent, Report, Request, Source};
+use shiplap_execute::{Cancel, KeepFailed};
+use shiplap_model::{Plan, Scope};
+
+use super::{Exit, Format, pairs, refuse, request, source, unsupported};
+use crate::cli::{Carry, DeployArgs, DownArgs, ProjectArgs, RollbackArgs, ScaleArgs, ServicesArgs};
+use crate::load::DEFAULT_ENVIRONMENT;
+use crate::output::{progress::Printer, report};
+
+pub async fn deploy(project: &ProjectArgs, args: &DeployArgs, format: Format) -> Exit {
+    let (source, request) = match (source(project), request(&args.selected)) {
+        (Ok(source), Ok(request)) => (source, request),
+        (Err(exit), _) | (_, Err(exit)) => return exit,
+    };
+    unsupported::warn(&source);
+    carry(&Intent::Deploy(&source), request, &args.carry, Some(&source), format).await
+}
+
+pub async fn rollback(project: &ProjectArgs, args: &RollbackArgs, format: Format) -> Exit {
+    let scope = match scope(project) {
+        Ok((scope, _)) => scope,
+        Err(exit) => return exit,
+    };
+    let mut request =
+        Request { services: args.services.iter().cloned().collect(), ..Request::default() };
+    if let Some(watch) = args.watch {
+        request.limits.watch = watch;
+    }
+    let intent = Intent::Rollback { scope, to: args.to };
+    if args.plan {
+        return super::look::show_plan(&intent, &request, None, format, false).await;
+    }
+    carry(&intent, request, &args.carry, None, format).await
+}
+
+pub async fn restart(project: &ProjectArgs, args: &ServicesArgs, format: Format) -> Exit {
+    let source = match source(project) {
+        Ok(source) => source,
+        Err(exit) => return exit,
+    };
+    let request =
+        Request { services: args.services.iter().cloned().collect(), ..Request::default() };
+    carry(&Intent::Restart(&source), request, &args.carry, Some(&source), format).await
+}
+
+pub async fn scale(project: &ProjectArgs, args: &ScaleArgs, format: Format) -> Exit {
+    let (source, wanted) = match (source(project), pairs(&args.replicas, "SERVICE=NUMBER")) {
+        (Ok(source), Ok(pairs)) => (source, pairs),
+        (Err(exit), _) | (_, Err(exit)) => return exit,
+    };
+    let mut replicas = BTreeMap::new();
+    for (service, number) in wanted {
+        let Ok(number) = number.parse::<u32>() else {
+            eprintln!("error[usage]: `{number}` is not a number of replicas");
+            return Exit::Usage;
+        };
+        replicas.insert(service, number);
+    }
+    let intent = Intent::Scale { source: &source, replicas };
+    carry(&intent, Request::default(), &args.carry, Some(&source), format).await
+}
+
+pub async fn down(project: &ProjectArgs, args: &DownArgs, format: Format) -> Exit {
+    let (scope, source) = match scope(project) {
+        Ok(found) => found,
+        Err(exit) => return exit,
+    };
+    let intent = Intent::Down { scope, source: source.as_ref(), volumes: args.volumes };
+    carry(&intent, Request::default(), &args.carry, source.as_ref(), format).await
+}
+
+/// Where to act. With a project name on the command line the files may be gone or broken: going
+/// back must work at the very moment when they are.
+fn scope(project: &ProjectArgs) -> Result<(Scope, Option<Source>), Exit> {
+    match (crate::load::load(project), &project.project_name) {
+        (Ok(source), _) => Ok((source.scope(), Some(source))),
+        (Err(_), Some(name)) => {
+            let environment = DEFAULT_ENVIRONMENT.to_owned();
+            Ok((Scope { project: name.clone(), environment }, None))
+        }
+        (Err(diagnostics), None) => {
+            super::show_diagnostics(&diagnostics);
+            eprintln!("= help: with `-p PROJECT` this command needs no files");
+            Err(Exit::Failed)
+        }
+    }
+}
+
+async fn carry(
+    intent: &Intent<'_>,
+    mut request: Request,
+    carry: &Carry,
+    source: Option<&Source>,
+    format: Format,
+) -> Exit {
+    request.message.clone_from(&carry.message);
+    request.keep_failed = if carry.keep_failed { KeepFailed::Yes } else { KeepFailed::No };
+    if !carry.yes && !std::io::stdin().is_terminal() {
+        eprintln!("error[usage]: there is no terminal to ask on");
+        eprintln!("  = help: look at `shiplap plan` first, then add --yes");
+        return Exit::Usage;
+    }
+    let printer = Arc::new(Printer::new());
+    let app = match crate::world::app(printer.clone()).await {
+        Ok((app, _)) => app,
+        Err(error) => return refuse(&error, source),
+    };
+    tokio::spawn(interrupts(app.cancel.clone()));
+    let show = |plan: &Plan| {
+        printer.expect(plan);
+        if format == Format::Text {
+            print!("{}", shiplap_plan::render(plan));
+        } else {
+            eprint!("{}", shiplap_plan::render(plan));
+        }
+        let _ = std::io::stdout().flush();
+    };
+    let result = app
+        .carry_out(intent, &request, |plan| {
+            show(plan);
+            let yes = carry.yes;
+            async move { yes || ask().await }
+        })
+        .await;
+    match result {
+        Ok(report) => finish(&report, format, show),
+        Err(error) => refuse(&error, source),
+    }
+}
+
+fn finish(report: &Report, format: Format, show: impl Fn(&Plan)) -> Exit {
+    if report.declined {
+        eprintln!("nothing was changed");
+        return Exit::Failed;
+    }
+    if report.number.is_none() && format == Format::Text {
+        show(&report.plan);
+    }
+    match format {
+        Format::Json => println!("{:#}", report::json(report)),
+        Format::Text => eprint!("{}", report::text(report)),
+    }
+    if report.number.is_none() { Exit::Done } else { report.outcome.into() }
+}
+
+async fn ask() -> bool {
+    eprint!("go ahead? [y/N] ");
+    let _ = std::io::stderr().flush();
+    let answer = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        let _ = std::io::stdin().lock().read_line(&mut line);
+        line
+    });
+    answer.await.is_ok_and(|line| matches!(line.trim(), "y" | "Y" | "yes" | "Yes"))
+}
+
+/// Ctrl-C or SIGTERM: once undoes, twice stops at once.
+async fn interrupts(cancel: Cancel) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return;
+    };
+    let mut wait = async || {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    };
+    wait().await;
+    eprintln!("interrupted: what was begun is undone; once more stops at once");
+    cancel.cancel("interrupted by the user");
+    // A key held down counts once.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    wait().await;
+    eprintln!("stopped at once; the next command finds what was begun");
+    std::process::exit(4);
+}

@@ -1,0 +1,140 @@
+//! Commands that only look.
+
+use std::sync::Arc;
+
+use shiplap_execute::Silent;
+use shiplap_execute::app::{Intent, Request, Source};
+use shiplap_model::Ledger as _;
+
+use super::{Exit, Format, refuse, request, source, unsupported};
+use crate::cli::{HistoryArgs, PlanArgs, ProjectArgs};
+use crate::output::{history, status};
+
+pub async fn plan(project: &ProjectArgs, args: &PlanArgs, format: Format) -> Exit {
+    let (source, request) = match (source(project), request(&args.selected)) {
+        (Ok(source), Ok(request)) => (source, request),
+        (Err(exit), _) | (_, Err(exit)) => return exit,
+    };
+    unsupported::warn(&source);
+    let intent = Intent::Deploy(&source);
+    match show_plan(&intent, &request, Some(&source), format, args.steps).await {
+        Exit::Pending if !args.exit_code => Exit::Done,
+        exit => exit,
+    }
+}
+
+/// Shows a plan; `Pending` when there is something to do.
+pub async fn show_plan(
+    intent: &Intent<'_>,
+    request: &Request,
+    source: Option<&Source>,
+    format: Format,
+    steps: bool,
+) -> Exit {
+    let app = match crate::world::app(Arc::new(Silent)).await {
+        Ok((app, _)) => app,
+        Err(error) => return refuse(&error, source),
+    };
+    let plan = match app.plan(intent, request).await {
+        Ok(planned) => planned.plan,
+        Err(error) => return refuse(&error, source),
+    };
+    match format {
+        Format::Json => println!("{:#}", shiplap_plan::to_json(&plan)),
+        Format::Text => {
+            if steps {
+                print!("{}", shiplap_plan::render_steps(&plan));
+            }
+            print!("{}", shiplap_plan::render(&plan));
+        }
+    }
+    if plan.is_empty() { Exit::Done } else { Exit::Pending }
+}
+
+pub async fn status(project: &ProjectArgs, format: Format) -> Exit {
+    let source = match source(project) {
+        Ok(source) => source,
+        Err(exit) => return exit,
+    };
+    let app = match crate::world::app(Arc::new(Silent)).await {
+        Ok((app, _)) => app,
+        Err(error) => return refuse(&error, Some(&source)),
+    };
+    match app.status(&source).await {
+        Ok(found) => {
+            match format {
+                Format::Json => println!("{:#}", status::json(&source.scope(), &found)),
+                Format::Text => print!("{}", status::text(&source.scope(), &found)),
+            }
+            Exit::Done
+        }
+        Err(error) => refuse(&error, Some(&source)),
+    }
+}
+
+pub async fn history(project: &ProjectArgs, args: &HistoryArgs, format: Format) -> Exit {
+    let source = match source(project) {
+        Ok(source) => source,
+        Err(exit) => return exit,
+    };
+    let ledger = match shiplap_ledger::SqliteLedger::open(&crate::world::state_dir()) {
+        Ok(ledger) => ledger,
+        Err(error) => return refuse(&error.into(), None),
+    };
+    if args.verify {
+        return match ledger.verify().await {
+            Ok(entries) => {
+                println!("{entries} entries, each as it was written");
+                Exit::Done
+            }
+            Err(error) => refuse(&error.into(), None),
+        };
+    }
+    match ledger.deployments(&source.scope(), args.limit).await {
+        Ok(deployments) => {
+            match format {
+                Format::Json => println!("{:#}", history::json(&deployments)),
+                Format::Text => print!("{}", history::text(&source.scope(), &deployments)),
+            }
+            Exit::Done
+        }
+        Err(error) => refuse(&error.into(), None),
+    }
+}
+
+pub async fn show(project: &ProjectArgs, number: Option<u64>, format: Format) -> Exit {
+    let source = match source(project) {
+        Ok(source) => source,
+        Err(exit) => return exit,
+    };
+    let scope = source.scope();
+    let ledger = match shiplap_ledger::SqliteLedger::open(&crate::world::state_dir()) {
+        Ok(ledger) => ledger,
+        Err(error) => return refuse(&error.into(), None),
+    };
+    let found = match number {
+        Some(number) => ledger.deployment(&scope, number).await,
+        None => ledger.deployments(&scope, 1).await.map(|mut newest| newest.pop()),
+    };
+    let deployment = match found {
+        Ok(Some(deployment)) => deployment,
+        Ok(None) => {
+            let what =
+                number.map_or_else(|| "no deployment".to_owned(), |n| format!("no deployment {n}"));
+            eprintln!("error[history]: {scope} has {what}");
+            eprintln!("  = help: `shiplap history` lists them");
+            return Exit::Failed;
+        }
+        Err(error) => return refuse(&error.into(), None),
+    };
+    match ledger.journal(&scope, deployment.number).await {
+        Ok(journal) => {
+            match format {
+                Format::Json => println!("{:#}", history::one_json(&deployment, &journal)),
+                Format::Text => print!("{}", history::one_text(&deployment, &journal)),
+            }
+            Exit::Done
+        }
+        Err(error) => refuse(&error.into(), None),
+    }
+}

@@ -1,0 +1,65 @@
+//! The edge, seen from the command line: its two processes, its image, its container, and the
+//! adapter behind [`shiplap_model::Router`].
+
+mod container;
+mod image;
+mod router;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use shiplap_edge::supervisor::{self, SupervisorConfig};
+use shiplap_edge::worker::{self, WorkerConfig};
+
+use crate::cli::{Command, EdgeCommand};
+
+pub use container::{remove, upgrade};
+pub use router::EdgeRouter;
+
+/// Where the edge keeps its table and its socket, on the engine's host and in its container.
+const DEFAULT_DIR: &str = "/var/lib/shiplap/edge";
+/// Name of the admin socket in that folder.
+const SOCKET: &str = "admin.sock";
+/// Another folder, for a second edge on one machine.
+const DIR_VARIABLE: &str = "SHIPLAP_EDGE_DIR";
+/// Group that may use the admin socket.
+const GID_VARIABLE: &str = "SHIPLAP_EDGE_GID";
+/// Names the build, in the edge's status.
+const BUILD_VARIABLE: &str = "SHIPLAP_EDGE_BUILD";
+
+/// The edge's folder.
+pub fn dir() -> PathBuf {
+    std::env::var_os(DIR_VARIABLE).map_or_else(|| DEFAULT_DIR.into(), PathBuf::from)
+}
+
+/// The edge's admin socket.
+pub fn socket() -> PathBuf {
+    dir().join(SOCKET)
+}
+
+/// Runs as the supervisor or as the worker, until told to stop.
+pub fn role(command: &Command) -> ExitCode {
+    let result = match command {
+        Command::Edge(EdgeCommand::Supervise) => supervise(),
+        Command::Edge(EdgeCommand::Work) => {
+            let build = std::env::var(BUILD_VARIABLE).unwrap_or_default();
+            worker::run(WorkerConfig { build, threads: 0 })
+        }
+        _ => unreachable!("only the edge's own roles come here"),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error[edge]: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn supervise() -> std::io::Result<()> {
+    let own = std::env::current_exe()?;
+    let command = vec![own.into_os_string(), "edge".into(), "work".into()];
+    let mut config = SupervisorConfig::new(dir(), socket(), command);
+    config.socket_gid = std::env::var(GID_VARIABLE).ok().and_then(|gid| gid.parse().ok());
+    supervisor::run(config)
+}

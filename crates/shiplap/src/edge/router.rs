@@ -1,0 +1,235 @@
+//! The edge behind the [`Router`] trait.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use shiplap_edge::api;
+use shiplap_edge::{Client, ClientError, Hold, Listener, Pool, Replica, Table};
+use shiplap_engine::DockerEngine;
+use shiplap_model::{
+    ListenerSpec, ObservedListener, PoolKey, PoolStatus, ProbeKind, ProbeOutcome, ProbeRequest,
+    Protocol, RouteChange, RoutedReplica, Router, RouterError, RouterState,
+};
+
+use super::container::EdgeContainer;
+use super::socket;
+
+/// The edge of one target.
+pub struct EdgeRouter {
+    docker: DockerEngine,
+    client: Client,
+    /// Whether the host has IPv6, so that "all addresses" means both.
+    has_ipv6: bool,
+}
+
+impl EdgeRouter {
+    pub fn new(docker: DockerEngine) -> Self {
+        let has_ipv6 = std::fs::read("/proc/net/if_inet6").is_ok_and(|text| !text.is_empty());
+        Self { docker, client: Client::new(socket()), has_ipv6 }
+    }
+
+    fn expand(&self, owner: &str, spec: &ListenerSpec) -> Vec<Listener> {
+        let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+        let addresses = match spec.address {
+            Some(address) => vec![address],
+            // A port that the edge chooses is chosen once.
+            None if self.has_ipv6 && spec.port != 0 => any.to_vec(),
+            None => vec![any[0]],
+        };
+        addresses
+            .into_iter()
+            .map(|address| Listener {
+                owner: owner.to_owned(),
+                namespace: None,
+                address,
+                port: spec.port,
+                pool: spec.pool.to_string(),
+            })
+            .collect()
+    }
+
+    fn change(&self, owner: &str, change: &RouteChange, table: &mut Table) {
+        for spec in &change.pools {
+            table.pools.insert(spec.key.to_string(), pool(owner, spec));
+        }
+        for listener in change.listeners.iter().flat_map(|spec| self.expand(owner, spec)) {
+            let there = table.listeners.iter_mut().find(|known| {
+                known.namespace.is_none()
+                    && known.owner == listener.owner
+                    && known.address == listener.address
+                    && (known.port == listener.port
+                        || (listener.port == 0 && known.pool == listener.pool))
+            });
+            match there {
+                Some(known) => known.pool = listener.pool,
+                None => table.listeners.push(listener),
+            }
+        }
+        let dropped: Vec<Listener> =
+            change.drop_listeners.iter().flat_map(|spec| self.expand(owner, spec)).collect();
+        let dropped_pools: Vec<String> = change.drop_pools.iter().map(PoolKey::to_string).collect();
+        table.listeners.retain(|listener| {
+            let named = dropped.iter().any(|gone| {
+                gone.owner == listener.owner
+                    && gone.address == listener.address
+                    && gone.port == listener.port
+            });
+            !named && !dropped_pools.contains(&listener.pool)
+        });
+        table.pools.retain(|name, pool| !(pool.owner == owner && dropped_pools.contains(name)));
+    }
+}
+
+fn pool(owner: &str, spec: &shiplap_model::PoolSpec) -> Pool {
+    Pool {
+        owner: owner.to_owned(),
+        service: spec.key.service.clone(),
+        protocol: match spec.protocol {
+            Protocol::Http => shiplap_edge::Protocol::Http,
+            Protocol::Tcp => shiplap_edge::Protocol::Tcp,
+        },
+        paused: spec.held,
+        hold: Hold::default(),
+        replicas: spec
+            .replicas
+            .iter()
+            .map(|replica| Replica {
+                id: replica.container_id.clone(),
+                address: replica.address,
+                port: spec.key.port,
+                network: replica.subnet.clone(),
+            })
+            .collect(),
+    }
+}
+
+#[async_trait]
+impl Router for EdgeRouter {
+    async fn ensure(&self) -> Result<(), RouterError> {
+        EdgeContainer::new(&self.docker, &self.client).ensure().await
+    }
+
+    async fn state(&self, owner: &str) -> Result<Option<RouterState>, RouterError> {
+        let (status, table) = match tokio::join!(self.client.status(), self.client.table()) {
+            (Err(ClientError::Unreachable { source, .. }), _)
+                if source.kind() != io::ErrorKind::PermissionDenied =>
+            {
+                return Ok(None);
+            }
+            (status, table) => (status.map_err(router)?, table.map_err(router)?),
+        };
+        Ok(Some(state(owner, &status, &table)))
+    }
+
+    async fn apply(&self, owner: &str, change: &RouteChange) -> Result<(), RouterError> {
+        self.client
+            .update_table(|table| self.change(owner, change, table))
+            .await
+            .map_err(router)?;
+        Ok(())
+    }
+
+    async fn probe(&self, request: &ProbeRequest) -> Result<ProbeOutcome, RouterError> {
+        let probe = api::ProbeRequest {
+            address: request.address,
+            port: request.port,
+            kind: match request.kind {
+                ProbeKind::Auto => api::ProbeKind::Auto,
+                ProbeKind::Http => api::ProbeKind::Http,
+                ProbeKind::Tcp => api::ProbeKind::Tcp,
+            },
+            path: request.path.clone(),
+            timeout_ms: u64::try_from(request.timeout.as_millis()).unwrap_or(u64::MAX),
+        };
+        let seen = self.client.probe(&probe).await.map_err(router)?;
+        Ok(ProbeOutcome {
+            answered: seen.connected && seen.error.is_none(),
+            http_status: seen.http_status,
+            is_http: seen.is_http,
+            error: seen.error.map(|error| match error {
+                api::ProbeError::Refused => "refused".to_owned(),
+                api::ProbeError::Timeout => "no answer in time".to_owned(),
+                api::ProbeError::Unreachable => "unreachable".to_owned(),
+                api::ProbeError::Reset => "reset".to_owned(),
+                api::ProbeError::Closed => "closed without an answer".to_owned(),
+                api::ProbeError::NotHttp => "does not speak HTTP".to_owned(),
+                api::ProbeError::Local => "the edge could not ask".to_owned(),
+            }),
+        })
+    }
+
+    async fn drain(
+        &self,
+        pool: &PoolKey,
+        container_ids: &[String],
+        limit: Duration,
+    ) -> Result<u64, RouterError> {
+        let drained =
+            self.client.drain(&pool.to_string(), container_ids, limit).await.map_err(router)?;
+        Ok(drained.in_flight + drained.streams)
+    }
+}
+
+fn state(owner: &str, status: &api::Status, table: &Table) -> RouterState {
+    let mut state = RouterState {
+        version: status.version.clone(),
+        generation: table.generation,
+        ..RouterState::default()
+    };
+    for (name, pool) in table.pools.iter().filter(|(_, pool)| pool.owner == owner) {
+        let Some(key) = PoolKey::parse(name) else { continue };
+        let live = status.pools.get(name);
+        let replicas = pool
+            .replicas
+            .iter()
+            .map(|replica| {
+                let seen = live.and_then(|l| l.replicas.iter().find(|r| r.id == replica.id));
+                let routed = RoutedReplica {
+                    container_id: replica.id.clone(),
+                    address: seen.map_or(replica.address, |seen| seen.address),
+                    subnet: replica.network.clone(),
+                };
+                (routed, seen.map_or(0, |s| s.in_flight), seen.map_or(0, |s| s.streams))
+            })
+            .collect();
+        let protocol = match pool.protocol {
+            shiplap_edge::Protocol::Http => Protocol::Http,
+            shiplap_edge::Protocol::Tcp => Protocol::Tcp,
+        };
+        let waiting = live.map_or(0, |live| live.held);
+        state.pools.insert(key, PoolStatus { protocol, held: pool.paused, replicas, waiting });
+    }
+    for listener in table.listeners.iter().filter(|listener| listener.namespace.is_none()) {
+        if listener.owner != owner {
+            let foreign = (listener.address, listener.port, listener.owner.clone());
+            state.foreign_listeners.push(foreign);
+        } else if let Some(pool) = PoolKey::parse(&listener.pool) {
+            let (address, port) = (listener.address, listener.port);
+            state.listeners.push(ObservedListener { address, port, pool });
+        }
+    }
+    state
+}
+
+fn router(error: ClientError) -> RouterError {
+    match error {
+        ClientError::Unbindable(listeners) => {
+            let first = listeners.into_iter().next();
+            RouterError::PortTaken {
+                port: first.as_ref().map_or(0, |one| one.listener.port),
+                reason: first.map_or_else(String::new, |one| one.reason.to_string()),
+            }
+        }
+        ClientError::Unreachable { socket, source } => {
+            let help = if source.kind() == io::ErrorKind::PermissionDenied {
+                "; use sudo, or join the group that may use the engine"
+            } else {
+                ""
+            };
+            RouterError::Unreachable(format!("{}: {source}{help}", socket.display()))
+        }
+        other => RouterError::Refused(other.to_string()),
+    }
+}

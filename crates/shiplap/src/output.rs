@@ -1,0 +1,9 @@
+//! What the program prints. Standard output is data; the rest goes to standard error.
+
+pub mod errors;
+pub mod history;
+pub mod progress;
+pub mod report;
+pub mod status;
+mod table;
+mod time;

@@ -1,0 +1,89 @@
+//! Why something did not begin.
+
+use shiplap_compose::Diagnostic;
+use shiplap_execute::app::{AppError, Source};
+use shiplap_model::{EngineError, EngineErrorKind, LedgerError, Refusal};
+
+use super::time;
+
+/// Prints an error, with its place in the files where it has one, and what to type.
+pub fn show(error: &AppError, source: Option<&Source>) {
+    match error {
+        AppError::Refused(refusals) => refused(refusals, source),
+        AppError::LeaseHeld(held) => {
+            let since = time::moment(held.since_ms);
+            eprintln!(
+                "error[lease-held]: {} is deploying {} since {since}",
+                held.holder, held.scope
+            );
+            let left = time::span((held.expires_ms - shiplap_execute::now_ms()).max(0));
+            eprintln!("  = help: wait for it; if it died its lease ends within {left}");
+        }
+        AppError::Engine(error) => engine(error),
+        AppError::Router(error) => eprintln!("error[edge]: {}", chain(error)),
+        AppError::Ledger(error) => ledger(error),
+        AppError::History { message, help } => {
+            eprintln!("error[history]: {message}");
+            eprintln!("  = help: {help}");
+        }
+    }
+}
+
+fn refused(refusals: &[Refusal], source: Option<&Source>) {
+    for refusal in refusals {
+        let path: Vec<&str> = refusal.path.iter().map(String::as_str).collect();
+        let place = source.and_then(|source| source.loaded.span(&path));
+        let mut diagnostic = Diagnostic::error(refusal.code, refusal.message.clone()).at(place, "");
+        if let Some(help) = &refusal.help {
+            diagnostic = diagnostic.help(help.clone());
+        }
+        eprintln!("{diagnostic}");
+    }
+    eprintln!("nothing was changed");
+}
+
+fn engine(error: &EngineError) {
+    let code = match error.kind {
+        EngineErrorKind::Unreachable => "engine-unreachable",
+        EngineErrorKind::Denied => "engine-denied",
+        EngineErrorKind::TooOld => "engine-too-old",
+        EngineErrorKind::NotFound => "engine-not-found",
+        EngineErrorKind::Conflict => "engine-conflict",
+        EngineErrorKind::DiskFull => "disk-full",
+        EngineErrorKind::PortTaken => "port-taken",
+        EngineErrorKind::Invalid => "engine-invalid",
+        EngineErrorKind::Timeout => "engine-timeout",
+        EngineErrorKind::Internal => "engine",
+    };
+    eprintln!("error[{code}]: {error}");
+    if let Some(help) = &error.help {
+        eprintln!("  = help: {help}");
+    }
+    eprintln!("nothing was changed");
+}
+
+fn ledger(error: &LedgerError) {
+    eprintln!("error[ledger]: {error}");
+    let help = match error {
+        LedgerError::TooNew { .. } => "use the newer shiplap that wrote it",
+        LedgerError::Damaged(_) => {
+            "it is left as it is; restore ledger.db and key from a backup, or move both away to \
+             start a new history"
+        }
+        LedgerError::DiskFull(_) => "free some space; `shiplap prune` shows what it could free",
+        LedgerError::LeaseLost(_) => "somebody else deployed meanwhile; look at `shiplap status`",
+        LedgerError::NoSuchDeployment(..) => "`shiplap history` lists them",
+        LedgerError::Storage(_) => "SHIPLAP_STATE_DIR names another folder",
+    };
+    eprintln!("  = help: {help}");
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

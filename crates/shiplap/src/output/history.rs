@@ -1,0 +1,160 @@
+//! Deployments.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+use shiplap_model::{Deployment, DeploymentState, JournalEntry, Scope, StepState};
+
+use super::table::columns;
+use super::time;
+
+/// A list for a person.
+pub fn text(scope: &Scope, deployments: &[Deployment]) -> String {
+    if deployments.is_empty() {
+        return format!("{scope} has no deployments yet\n");
+    }
+    let rows: Vec<Vec<String>> = deployments
+        .iter()
+        .map(|deployment| {
+            vec![
+                deployment.number.to_string(),
+                time::moment(deployment.started_ms),
+                kind(deployment),
+                state(deployment),
+                changed(deployment),
+                deployment.who.clone(),
+                deployment.message.clone().unwrap_or_default(),
+            ]
+        })
+        .collect();
+    columns(&rows)
+}
+
+fn kind(deployment: &Deployment) -> String {
+    match deployment.plan["rollback_to"].as_u64() {
+        Some(to) => format!("rollback to {to}"),
+        None => deployment.kind.clone(),
+    }
+}
+
+fn state(deployment: &Deployment) -> String {
+    match &deployment.state {
+        DeploymentState::Unfinished => "unfinished".to_owned(),
+        DeploymentState::Ended { at_ms, outcome, .. } => {
+            format!("{outcome} after {}", time::span(at_ms - deployment.started_ms))
+        }
+    }
+}
+
+/// The services that it touched.
+fn changed(deployment: &Deployment) -> String {
+    let services = deployment.plan["services"].as_array();
+    let touched: Vec<&str> = services
+        .into_iter()
+        .flatten()
+        .filter(|service| !matches!(service["change"].as_str(), Some("keep" | "orphan") | None))
+        .filter_map(|service| service["service"].as_str())
+        .collect();
+    touched.join(" ")
+}
+
+/// A list for a program.
+pub fn json(deployments: &[Deployment]) -> Value {
+    json!({
+        "version": 1,
+        "deployments": deployments.iter().map(brief).collect::<Vec<_>>(),
+    })
+}
+
+/// One of them, without plan and journal.
+pub fn brief(deployment: &Deployment) -> Value {
+    let (outcome, ended, reason) = match &deployment.state {
+        DeploymentState::Unfinished => (None, None, None),
+        DeploymentState::Ended { at_ms, outcome, reason } => {
+            (Some(outcome.to_string().replace(' ', "-")), Some(time::stamp(*at_ms)), reason.clone())
+        }
+    };
+    json!({
+        "number": deployment.number,
+        "kind": deployment.kind,
+        "rollback_to": deployment.plan["rollback_to"],
+        "who": deployment.who,
+        "message": deployment.message,
+        "started": time::stamp(deployment.started_ms),
+        "ended": ended,
+        "outcome": outcome,
+        "reason": reason,
+        "release": deployment.release,
+    })
+}
+
+/// One deployment for a person.
+pub fn one_text(deployment: &Deployment, journal: &[JournalEntry]) -> String {
+    let mut text = format!(
+        "deployment {} of {}: {} by {} at {}, {}\n",
+        deployment.number,
+        deployment.scope,
+        kind(deployment),
+        deployment.who,
+        time::moment(deployment.started_ms),
+        state(deployment)
+    );
+    if let Some(message) = &deployment.message {
+        let _ = writeln!(text, "why: {message}");
+    }
+    if let DeploymentState::Ended { reason: Some(reason), .. } = &deployment.state {
+        let _ = writeln!(text, "reason: {reason}");
+    }
+    let rows: Vec<Vec<String>> = deployment
+        .release
+        .services
+        .iter()
+        .map(|(name, service)| {
+            let image = &service.image;
+            let identity = image.id.as_deref().or(image.digest.as_deref()).unwrap_or("?");
+            vec![
+                format!("  {name}"),
+                image.reference.clone(),
+                identity.trim_start_matches("sha256:").chars().take(12).collect(),
+                format!("{} replicas", service.replicas),
+            ]
+        })
+        .collect();
+    text.push_str(&columns(&rows));
+    let rows: Vec<Vec<String>> = journal
+        .iter()
+        .filter(|entry| !matches!(entry.state, StepState::Started | StepState::UndoStarted))
+        .map(|entry| {
+            let state = match entry.state {
+                StepState::Started => "started",
+                StepState::Finished => "finished",
+                StepState::Failed => "failed",
+                StepState::UndoStarted => "undoing",
+                StepState::Undone => "undone",
+                StepState::UndoFailed => "undo failed",
+            };
+            vec![
+                time::span(entry.at_ms - deployment.started_ms),
+                entry.step.to_string(),
+                state.to_owned(),
+                entry.what.clone(),
+                entry.detail.as_deref().map(first_line).unwrap_or_default(),
+            ]
+        })
+        .collect();
+    text.push_str(&columns(&rows));
+    text
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+/// One deployment for a program.
+pub fn one_json(deployment: &Deployment, journal: &[JournalEntry]) -> Value {
+    let mut document = brief(deployment);
+    document["version"] = json!(1);
+    document["plan"] = deployment.plan.clone();
+    document["journal"] = json!(journal);
+    document
+}

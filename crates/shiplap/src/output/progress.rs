@@ -1,0 +1,68 @@
+//! What a deployment prints while it runs: a line per finished step, to standard error.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use shiplap_execute::{Event, Reporter};
+use shiplap_model::{Plan, Progress};
+
+/// Between two lines about the progress of a pull.
+const PULL_LINE_EVERY: Duration = Duration::from_secs(2);
+
+/// Prints events as lines.
+pub struct Printer {
+    steps: AtomicUsize,
+    began: Instant,
+    last_pull_line: Mutex<Instant>,
+}
+
+impl Printer {
+    pub fn new() -> Self {
+        let now = Instant::now();
+        Self { steps: AtomicUsize::new(0), began: now, last_pull_line: Mutex::new(now) }
+    }
+
+    /// Learns how many steps to expect.
+    pub fn expect(&self, plan: &Plan) {
+        self.steps.store(plan.steps.len(), Ordering::Relaxed);
+    }
+
+    fn line(&self, step: u32, text: &str) {
+        let steps = self.steps.load(Ordering::Relaxed);
+        let width = steps.to_string().len();
+        let at = self.began.elapsed().as_secs_f32();
+        eprintln!("{at:6.1} s  [{step:width$}/{steps}] {text}");
+    }
+}
+
+impl Reporter for Printer {
+    fn event(&self, event: Event) {
+        match event {
+            Event::Started { .. } => {}
+            Event::Finished { step, what, .. } => self.line(step.0, &what),
+            Event::Failed { step, what, reason } => {
+                let reason = reason.replace('\n', "\n             ");
+                self.line(step.0, &format!("{what} failed: {reason}"));
+            }
+            Event::Waiting { step, on } => self.line(step.0, &format!("… {on}")),
+            Event::Undone { step, what } => self.line(step.0, &format!("undo: {what}")),
+            Event::Unwinding { .. } => eprintln!("going back to the release before"),
+            Event::Notice(text) => eprintln!("! {text}"),
+            Event::Progress { step, progress: Progress::Line(line) } => {
+                let line = line.trim_end();
+                if !line.is_empty() {
+                    self.line(step.0, &format!("| {line}"));
+                }
+            }
+            Event::Progress { step, progress: Progress::Bytes { done_bytes, total_bytes } } => {
+                let mut last = self.last_pull_line.lock().expect("printing does not panic");
+                if last.elapsed() >= PULL_LINE_EVERY {
+                    *last = Instant::now();
+                    let (done, total) = (done_bytes / 1_000_000, total_bytes / 1_000_000);
+                    self.line(step.0, &format!("… {done} of {total} MB"));
+                }
+            }
+        }
+    }
+}
