@@ -1,12 +1,10 @@
 //! From the short syntaxes to the long ones, and the defaults that the reference writes out.
 
-use std::path::Path;
-
 use crate::context::Context;
 use crate::diagnostic::Diagnostic;
 use crate::merge::{dependency, lines};
 use crate::mounts;
-use crate::node::{Map, Node, Value};
+use crate::node::{Map, Node, Path, Value};
 use crate::ports;
 use crate::words;
 
@@ -59,11 +57,11 @@ fn expand_service(name: &str, service: &mut Map, ctx: &mut Context<'_>) {
             *node = node.derive(Value::List(vec![node.derive(Value::Map(request))]));
         }
     });
-    edit(service, "devices", |node| each(node, |item| expand_device(item, ctx)));
+    edit(service, "devices", |node| each(node, |item| expand_device(name, item, ctx)));
     edit(service, "secrets", |node| each(node, |item| wrap(item, "source")));
     edit(service, "configs", |node| each(node, |item| wrap(item, "source")));
-    edit(service, "volumes", |node| each(node, |item| expand_mount(item, ctx)));
-    edit(service, "ports", |node| expand_ports(node, ctx));
+    edit(service, "volumes", |node| each(node, |item| expand_mount(name, item, ctx)));
+    edit(service, "ports", |node| expand_ports(name, node, ctx));
     edit(service, "provider", |provider| {
         for (_, option) in
             provider.get_mut("options").and_then(Node::as_map_mut).into_iter().flatten()
@@ -73,7 +71,6 @@ fn expand_service(name: &str, service: &mut Map, ctx: &mut Context<'_>) {
             }
         }
     });
-    let _ = name;
 }
 
 fn expand_build(build: &mut Node) {
@@ -127,7 +124,7 @@ fn is_open(text: &str, ctx: &Context<'_>) -> bool {
     !ctx.interpolate && text.contains('$')
 }
 
-fn expand_device(item: &mut Node, ctx: &mut Context<'_>) {
+fn expand_device(service: &str, item: &mut Node, ctx: &mut Context<'_>) {
     let Some(text) = item.as_text() else {
         return;
     };
@@ -140,7 +137,7 @@ fn expand_device(item: &mut Node, ctx: &mut Context<'_>) {
         [source, target] => (*source, *target, "rwm"),
         [source, target, permissions] => (*source, *target, *permissions),
         _ => {
-            let message = "this device has too many parts";
+            let message = format!("a device of `{service}` has too many parts");
             ctx.error("compose/bad-device", message, item.span, "too many colons");
             return;
         }
@@ -151,13 +148,13 @@ fn expand_device(item: &mut Node, ctx: &mut Context<'_>) {
     *item = item.derive(Value::Map(map.into_iter().collect()));
 }
 
-fn expand_mount(item: &mut Node, ctx: &mut Context<'_>) {
+fn expand_mount(service: &str, item: &mut Node, ctx: &mut Context<'_>) {
     let Some(text) = item.as_text() else { return };
     let mount = match mounts::parse(text) {
         Ok(mount) => mount,
         Err(_) if is_open(text, ctx) => return,
         Err(reason) => {
-            let message = format!("this mount cannot be read: {reason}");
+            let message = format!("a mount of `{service}` cannot be read: {reason}");
             let diagnostic = Diagnostic::error("compose/bad-mount", message)
                 .at(ctx.at(item.span), "not `source:target:options`")
                 .help("write `./folder:/path/in/container` or `volume:/path/in/container`");
@@ -201,10 +198,10 @@ fn expand_mount(item: &mut Node, ctx: &mut Context<'_>) {
 
 /// A path in the container without `.`, `..` and doubled slashes.
 fn clean_target(target: &str) -> String {
-    crate::context::clean(Path::new(target)).to_string_lossy().into_owned()
+    crate::context::clean(std::path::Path::new(target)).to_string_lossy().into_owned()
 }
 
-fn expand_ports(node: &mut Node, ctx: &mut Context<'_>) {
+fn expand_ports(service: &str, node: &mut Node, ctx: &mut Context<'_>) {
     let Value::List(items) = &mut node.value else { return };
     if items.iter().any(|item| item.as_text().is_some_and(|text| is_open(text, ctx))) {
         return;
@@ -228,7 +225,7 @@ fn expand_ports(node: &mut Node, ctx: &mut Context<'_>) {
                 Err(reason) => {
                     let diagnostic = Diagnostic::error(
                         "compose/bad-port",
-                        format!("this port cannot be read: {reason}"),
+                        format!("a port of `{service}` cannot be read: {reason}"),
                     )
                     .at(ctx.at(item.span), "not `host:container`");
                     ctx.push(diagnostic);
@@ -236,7 +233,8 @@ fn expand_ports(node: &mut Node, ctx: &mut Context<'_>) {
             },
             Value::Map(_) => expanded.push(item),
             _ => {
-                let message = "a port is a whole number, a text or a mapping";
+                let message =
+                    format!("a port of `{service}` must be a whole number, a text or a mapping");
                 ctx.error("compose/bad-port", message, item.span, "none of them");
             }
         }
@@ -332,12 +330,12 @@ fn default_count(request: &mut Node) {
 }
 
 /// Splits a command line, reporting one that cannot be.
-pub(crate) fn command_words(node: &Node, ctx: &mut Context<'_>) -> Vec<String> {
+pub(crate) fn command_words(node: &Node, path: &Path, ctx: &mut Context<'_>) -> Vec<String> {
     let text = node.as_text().unwrap_or_default();
     words::split(text).unwrap_or_else(|reason| {
         let diagnostic = Diagnostic::error(
             "compose/bad-command",
-            format!("this command line cannot be read: {reason}"),
+            format!("the command line `{}` cannot be read: {reason}", path.text),
         )
         .at(ctx.at(node.span), "not closed")
         .help("write a list of words: `[\"sh\", \"-c\", \"…\"]`");

@@ -94,7 +94,7 @@ fn check_values(subject: &Subject<'_>, name: &str, service: &Service, ctx: &mut 
         let bad = port.host_ip.as_ref().filter(|ip| ip.parse::<IpAddr>().is_err());
         if bad.is_some_and(|ip| !ip.is_empty()) {
             let span = subject.span(&["services", name, "ports", &index.to_string(), "host_ip"]);
-            let message = "`host_ip` must be an IP address";
+            let message = format!("`services.{name}.ports[{index}].host_ip` must be an IP address");
             ctx.error("compose/bad-port", message, span, "is none");
         }
     }
@@ -102,7 +102,8 @@ fn check_values(subject: &Subject<'_>, name: &str, service: &Service, ctx: &mut 
     for (index, watch) in watches.enumerate() {
         if watch.path.as_deref().is_none_or(str::is_empty) {
             let span = subject.span(&["services", name, "develop", "watch", &index.to_string()]);
-            ctx.error("compose/missing-key", "a watch needs a `path`", span, "no path");
+            let message = format!("a watch of `{name}` needs a `path`");
+            ctx.error("compose/missing-key", message, span, "no path");
         }
     }
     let reserved = service
@@ -123,7 +124,9 @@ fn check_values(subject: &Subject<'_>, name: &str, service: &Service, ctx: &mut 
         let rest = |c: &u8| start(c) || matches!(c, b'_' | b'.' | b'-');
         if !container.as_bytes().windows(2).any(|pair| start(&pair[0]) && rest(&pair[1])) {
             let span = subject.span(&["services", name, "container_name"]);
-            let message = "a container's name has two or more letters, digits, `_`, `.` or `-`";
+            let message = format!(
+                "`services.{name}.container_name` must have two or more letters, digits, `_`, `.` or `-`"
+            );
             ctx.error("compose/bad-name", message, span, "not allowed as a name");
         }
     }
@@ -132,8 +135,10 @@ fn check_values(subject: &Subject<'_>, name: &str, service: &Service, ctx: &mut 
             let span = subject.span(&["services", name, "pull_policy"]);
             let diagnostic = Diagnostic::error(
                 "compose/unknown-word",
-                "`pull_policy` must be one of `always`, `never`, `missing`, `build`, `daily`, \
-                 `weekly`, `every_12h`",
+                format!(
+                    "`services.{name}.pull_policy` must be one of `always`, `never`, `missing`, \
+                     `build`, `daily`, `weekly`, `every_12h`"
+                ),
             )
             .at(ctx.at(span), "not one of them");
             ctx.push(diagnostic);
@@ -438,7 +443,8 @@ fn check_rest(subject: &Subject<'_>, name: &str, service: &Service, ctx: &mut Co
         let needs_target = watch.action.as_deref().is_some_and(|action| action.contains("sync"));
         if needs_target && watch.target.as_deref().is_none_or(str::is_empty) {
             let span = subject.span(&["services", name, "develop", "watch", &index.to_string()]);
-            ctx.error("compose/missing-key", "this watch needs a `target`", span, "no target");
+            let message = format!("a watch of `{name}` needs a `target`");
+            ctx.error("compose/missing-key", message, span, "no target");
         }
     }
 }

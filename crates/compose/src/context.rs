@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, Location, Severity};
-use crate::node::{Node, Sources, Span, Value};
+use crate::node::{Node, Sources, Span};
 use crate::request::{Tolerance, Trust};
 use crate::source::FileSource;
 use crate::yaml::{Budget, YamlError};
@@ -80,8 +80,12 @@ impl Context<'_> {
     }
 
     pub fn yaml_error(&mut self, error: YamlError) {
+        let message = match error.path.is_empty() {
+            true => error.message,
+            false => format!("{}, in `{}`", error.message, error.path.join(".")),
+        };
         let mut diagnostic =
-            Diagnostic::error(error.code, error.message).at(self.at(error.span), error.label);
+            Diagnostic::error(error.code, message).at(self.at(error.span), error.label);
         if let Some((message, span)) = error.other {
             diagnostic = diagnostic.related(message, self.at(span));
         }
@@ -91,20 +95,6 @@ impl Context<'_> {
             diagnostic = diagnostic.help("indent with spaces: YAML does not allow tabs there");
         }
         self.push(diagnostic);
-    }
-
-    /// A text for a message: never the value of a variable.
-    pub fn shown(&self, node: &Node) -> String {
-        if node.interpolated {
-            return self.sources.raw(node.span).unwrap_or("…").trim().to_string();
-        }
-        match &node.value {
-            Value::List(_) => "a list".into(),
-            Value::Map(_) => "a mapping".into(),
-            Value::Null => "nothing".into(),
-            Value::Date => "a date".into(),
-            _ => node.scalar_text().unwrap_or_default(),
-        }
     }
 
     /// The path as it is shown: relative to where the user is, if it is below.

@@ -6,28 +6,34 @@ use crate::canonical::command_words;
 use crate::context::Context;
 use crate::diagnostic::Diagnostic;
 use crate::merge::lines;
-use crate::node::{Node, Value, parse_bool};
+use crate::node::{Node, Path, Value, parse_bool};
 use crate::shape::{Nulls, Object, Others, PROJECT, Scalar, Shape, Target, kind};
 use crate::units::{ByteSize, Duration, FileMode};
 
 /// The whole project in its normal form. What has no normal form is reported and left out.
 pub(crate) fn project(node: &Node, ctx: &mut Context<'_>) -> Json {
-    convert(node, &Shape::Object(&PROJECT), ctx).unwrap_or(Json::Null)
+    convert(node, &Shape::Object(&PROJECT), &mut Path::default(), ctx).unwrap_or(Json::Null)
 }
 
 /// `None` for what is left out.
-fn convert(node: &Node, shape: &Shape, ctx: &mut Context<'_>) -> Option<Json> {
+fn convert(node: &Node, shape: &Shape, path: &mut Path, ctx: &mut Context<'_>) -> Option<Json> {
     match shape {
         Shape::Any => Some(plain(node)),
-        Shape::Scalar(scalar) => convert_scalar(node, scalar, ctx),
+        Shape::Scalar(scalar) => convert_scalar(node, scalar, path, ctx),
         Shape::List { item, .. } => {
             let items = node.as_list()?;
-            Some(items.iter().filter_map(|node| convert(node, item, ctx)).collect())
+            let mut converted = Vec::with_capacity(items.len());
+            for (index, node) in items.iter().enumerate() {
+                let before = path.enter_item(index);
+                converted.extend(convert(node, item, path, ctx));
+                path.leave(before);
+            }
+            Some(Json::Array(converted))
         }
-        Shape::Object(object) => convert_object(node, object, ctx),
+        Shape::Object(object) => convert_object(node, object, path, ctx),
         Shape::Either(shapes) => {
             let shape = shapes.iter().find(|shape| accepts(node, shape))?;
-            convert(node, shape, ctx)
+            convert(node, shape, path, ctx)
         }
         Shape::Dict(nulls) => Some(dict(node, *nulls)),
         Shape::Lines => {
@@ -35,9 +41,9 @@ fn convert(node: &Node, shape: &Shape, ctx: &mut Context<'_>) -> Option<Json> {
             texts.sort();
             Some(texts.into())
         }
-        Shape::Hosts => Some(hosts(node, ctx)),
+        Shape::Hosts => Some(hosts(node, path, ctx)),
         Shape::Command => match &node.value {
-            Value::Text(_) => Some(command_words(node, ctx).into()),
+            Value::Text(_) => Some(command_words(node, path, ctx).into()),
             Value::List(items) => Some(items.iter().filter_map(Node::as_text).collect()),
             _ => None,
         },
@@ -67,7 +73,12 @@ fn accepts(node: &Node, shape: &Shape) -> bool {
     }
 }
 
-fn convert_object(node: &Node, object: &'static Object, ctx: &mut Context<'_>) -> Option<Json> {
+fn convert_object(
+    node: &Node,
+    object: &'static Object,
+    path: &mut Path,
+    ctx: &mut Context<'_>,
+) -> Option<Json> {
     let mut out = JsonMap::new();
     for (key, value) in node.as_map()? {
         let shape = match (object.field(key), &object.others) {
@@ -79,7 +90,9 @@ fn convert_object(node: &Node, object: &'static Object, ctx: &mut Context<'_>) -
             (None, Others::Open) => Shape::Any,
             (None, Others::Forbidden) => continue,
         };
-        let converted = convert(value, &shape, ctx);
+        let before = path.enter_key(key);
+        let converted = convert(value, &shape, path, ctx);
+        path.leave(before);
         // A name without more stands for itself; an attribute without a value is not there.
         let named = object.fields.is_empty();
         match converted {
@@ -147,7 +160,7 @@ fn dict(node: &Node, nulls: Nulls) -> Json {
 }
 
 /// `host=address`, sorted.
-fn hosts(node: &Node, ctx: &mut Context<'_>) -> Json {
+fn hosts(node: &Node, path: &Path, ctx: &mut Context<'_>) -> Json {
     let mut out = Vec::new();
     for line in lines(node) {
         let Some(text) = line.as_text() else { continue };
@@ -161,7 +174,7 @@ fn hosts(node: &Node, ctx: &mut Context<'_>) -> Json {
                 out.extend(address.split(',').map(|address| format!("{host}={address}")));
             }
             _ => {
-                let message = "an extra host is written `name=address`";
+                let message = format!("`{}` takes lines `name=address`", path.text);
                 ctx.error("compose/bad-host", message, line.place(), "not of this form");
             }
         }
@@ -170,7 +183,12 @@ fn hosts(node: &Node, ctx: &mut Context<'_>) -> Json {
     out.into()
 }
 
-fn convert_scalar(node: &Node, scalar: &Scalar, ctx: &mut Context<'_>) -> Option<Json> {
+fn convert_scalar(
+    node: &Node,
+    scalar: &Scalar,
+    path: &Path,
+    ctx: &mut Context<'_>,
+) -> Option<Json> {
     if node.is_null() {
         return match scalar.target {
             Target::TextOrEmpty => Some(Json::String(String::new())),
@@ -196,9 +214,11 @@ fn convert_scalar(node: &Node, scalar: &Scalar, ctx: &mut Context<'_>) -> Option
     match result {
         Ok(value) => Some(value),
         Err(expected) => {
-            let diagnostic =
-                Diagnostic::error("compose/bad-value", format!("this must be {expected}"))
-                    .at(ctx.at(node.place()), "is none");
+            let diagnostic = Diagnostic::error(
+                "compose/bad-value",
+                format!("`{}` must be {expected}", path.text),
+            )
+            .at(ctx.at(node.place()), "is none");
             ctx.push(diagnostic);
             None
         }

@@ -9,7 +9,7 @@ use crate::diagnostic::Diagnostic;
 use crate::dotenv;
 use crate::interpolate::{self, Problem};
 use crate::merge;
-use crate::node::{Map, Mark, Node, Span, Value};
+use crate::node::{Map, Mark, Node, Path as Place, Span, Value};
 use crate::paths;
 use crate::unique;
 use crate::validate;
@@ -129,7 +129,7 @@ fn prepare(
     let mut marks = Marks::new();
     take_marks(&mut layer, &mut Vec::new(), true, &mut marks);
     if ctx.interpolate {
-        interpolate_node(&mut layer, &scope.environment, ctx);
+        interpolate_node(&mut layer, &mut Place::default(), &scope.environment, ctx);
     }
     Some((layer, marks))
 }
@@ -177,20 +177,30 @@ fn remove(node: &mut Node, path: &[String]) {
 }
 
 /// Replaces the variables of every text.
-fn interpolate_node(node: &mut Node, environment: &Environment, ctx: &mut Context<'_>) {
+fn interpolate_node(
+    node: &mut Node,
+    path: &mut Place,
+    environment: &Environment,
+    ctx: &mut Context<'_>,
+) {
     match &mut node.value {
         Value::Map(map) => {
-            for value in map.values_mut() {
-                interpolate_node(value, environment, ctx);
+            for (key, value) in map {
+                let before = path.enter_key(key);
+                interpolate_node(value, path, environment, ctx);
+                path.leave(before);
             }
         }
         Value::List(items) => {
-            for item in items {
-                interpolate_node(item, environment, ctx);
+            for (index, item) in items.iter_mut().enumerate() {
+                let before = path.enter_item(index);
+                interpolate_node(item, path, environment, ctx);
+                path.leave(before);
             }
         }
         Value::Text(text) if text.contains('$') => {
-            if let Some(replaced) = interpolate_text(text, node.span, environment, ctx) {
+            if let Some(replaced) = interpolate_text(text, &path.text, node.span, environment, ctx)
+            {
                 node.interpolated = replaced != *text;
                 *text = replaced;
             }
@@ -202,6 +212,7 @@ fn interpolate_node(node: &mut Node, environment: &Environment, ctx: &mut Contex
 /// Replaces the variables of one text; a text with errors becomes `None`.
 pub(crate) fn interpolate_text(
     text: &str,
+    path: &str,
     span: Span,
     environment: &Environment,
     ctx: &mut Context<'_>,
@@ -232,7 +243,7 @@ pub(crate) fn interpolate_text(
         Err(Problem::Invalid) => {
             let diagnostic = Diagnostic::error(
                 "compose/bad-interpolation",
-                "this is no form of `${…}` that Compose knows",
+                format!("`{path}` holds no form of `${{…}}` that Compose knows"),
             )
             .at(ctx.at(span), "in this text")
             .help("write `$$` for a dollar sign that is meant as one");
@@ -243,7 +254,7 @@ pub(crate) fn interpolate_text(
             let told = if message.is_empty() { String::new() } else { format!(": {message}") };
             let mut diagnostic = Diagnostic::error(
                 "compose/required-variable",
-                format!("the required variable `{name}` is missing a value{told}"),
+                format!("`{path}` requires the variable `{name}`, which has no value{told}"),
             )
             .at(ctx.at(span), "required here");
             diagnostic = match nearest(&name, environment.keys().map(String::as_str)) {
@@ -254,7 +265,7 @@ pub(crate) fn interpolate_text(
             None
         }
         Err(Problem::TooDeep) => {
-            let message = "this text nests too many defaults";
+            let message = format!("`{path}` nests too many defaults");
             ctx.error("compose/too-deep", message, span, "in this text");
             None
         }

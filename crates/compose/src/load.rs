@@ -283,7 +283,7 @@ fn project_name(request: &Request, found: &Found, ctx: &mut Context<'_>) -> Stri
         if !ctx.interpolate {
             return Some(name);
         }
-        layers::interpolate_text(&name, span, &found.environment, ctx)
+        layers::interpolate_text(&name, "name", span, &found.environment, ctx)
     });
     let from_file = from_file.map(|name| normal_name(&name)).filter(|name| !name.is_empty());
     from_file.unwrap_or_else(|| {

@@ -1,6 +1,6 @@
 //! The tree of a Compose file, in which every value knows where it was written.
 
-use std::path::{Path, PathBuf};
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -125,15 +125,6 @@ impl Node {
         matches!(self.value, Value::Null)
     }
 
-    /// Whether the value says yes, as a boolean or as a word for it.
-    pub fn is_true(&self) -> bool {
-        match &self.value {
-            Value::Bool(value) => *value,
-            Value::Text(text) => parse_bool(text) == Some(true),
-            _ => false,
-        }
-    }
-
     /// A scalar as Go prints it: `1.50` is `1.5`, `1e3` is `1000`.
     pub fn scalar_text(&self) -> Option<String> {
         match &self.value {
@@ -183,6 +174,33 @@ impl Node {
     /// Where to point for this entry of a mapping: its key, else its value.
     pub fn key_place(&self) -> Span {
         if self.key.is_known() { self.key } else { self.span }
+    }
+}
+
+/// Where we are, as people write it: `services.web.ports[0]`.
+#[derive(Default)]
+pub(crate) struct Path {
+    pub text: String,
+}
+
+impl Path {
+    pub fn enter_key(&mut self, key: &str) -> usize {
+        let before = self.text.len();
+        if before > 0 {
+            self.text.push('.');
+        }
+        self.text.push_str(key);
+        before
+    }
+
+    pub fn enter_item(&mut self, index: usize) -> usize {
+        let before = self.text.len();
+        self.text.push_str(&format!("[{index}]"));
+        before
+    }
+
+    pub fn leave(&mut self, before: usize) {
+        self.text.truncate(before);
     }
 }
 
@@ -247,7 +265,7 @@ impl Sources {
         self.source(span)?.text.get(span.start as usize..(span.start + span.len) as usize)
     }
 
-    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+    pub fn paths(&self) -> impl Iterator<Item = &FilePath> {
         self.files.iter().map(|source| source.path.as_path())
     }
 

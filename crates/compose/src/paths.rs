@@ -9,8 +9,8 @@ use crate::node::{Node, Value};
 pub(crate) fn resolve(root: &mut Node, base: &Path, ctx: &mut Context<'_>) {
     let resolver = Resolver { base, home: ctx.home.clone() };
     let services = root.get_mut("services").and_then(Node::as_map_mut);
-    for service in services.into_iter().flat_map(|services| services.values_mut()) {
-        resolver.service(service, ctx);
+    for (name, service) in services.into_iter().flatten() {
+        resolver.service(name, service, ctx);
     }
     for section in ["configs", "secrets"] {
         let resources = root.get_mut(section).and_then(Node::as_map_mut);
@@ -38,7 +38,7 @@ struct Resolver<'a> {
 }
 
 impl Resolver<'_> {
-    fn service(&self, service: &mut Node, ctx: &mut Context<'_>) {
+    fn service(&self, name: &str, service: &mut Node, ctx: &mut Context<'_>) {
         if let Some(build) = service.get_mut("build") {
             if let Some(context) = build.get_mut("context") {
                 self.build_context(context);
@@ -69,7 +69,7 @@ impl Resolver<'_> {
             if mount.get("source").is_none() {
                 ctx.error(
                     "compose/missing-source",
-                    "a bind mount needs a `source`: the path on the host",
+                    format!("a bind mount of `{name}` needs a `source`: the path on the host"),
                     mount.place(),
                     "no source",
                 );

@@ -3,9 +3,8 @@
 use serde_json::{Map, Value as Json};
 
 /// Mappings from names that the user chose to objects.
-const NAMED: &[&str] = &[
-    "services", "networks", "volumes", "secrets", "configs", "models", "depends_on", "ulimits",
-];
+const NAMED: &[&str] =
+    &["services", "networks", "volumes", "secrets", "configs", "models", "depends_on", "ulimits"];
 /// Mappings whose keys and values are the user's.
 const FREE: &[&str] = &[
     "environment",

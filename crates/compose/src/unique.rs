@@ -54,10 +54,11 @@ pub(crate) fn project(root: &mut Node, ctx: &mut Context<'_>) {
             lists(ipam, &["options"], ctx);
         }
     }
-    for service in section(sections.get_mut("services")) {
+    let services = sections.get_mut("services").and_then(Node::as_map_mut);
+    for (service_name, service) in services.into_iter().flatten() {
         for (name, identity) in SERVICE_LISTS {
             if let Some(list) = service.get_mut(name) {
-                dedupe(list, *identity, ctx);
+                dedupe(list, *identity, service_name, ctx);
             }
         }
         if let Some(build) = service.get_mut("build") {
@@ -79,17 +80,17 @@ fn section(node: Option<&mut Node>) -> impl Iterator<Item = &mut Node> {
 fn lists(node: &mut Node, names: &[&str], ctx: &mut Context<'_>) {
     for name in names {
         if let Some(list) = node.get_mut(name) {
-            dedupe(list, Identity::Key, ctx);
+            dedupe(list, Identity::Key, "", ctx);
         }
     }
 }
 
-fn dedupe(list: &mut Node, identity: Identity, ctx: &mut Context<'_>) {
+fn dedupe(list: &mut Node, identity: Identity, service: &str, ctx: &mut Context<'_>) {
     let Value::List(items) = &mut list.value else { return };
     let mut kept: IndexMap<String, Node> = IndexMap::with_capacity(items.len());
     let mut strange = 0;
     for item in std::mem::take(items) {
-        let key = match key(&item, identity, ctx) {
+        let key = match key(&item, identity, service, ctx) {
             Some(key) => key,
             None => {
                 strange += 1;
@@ -102,7 +103,7 @@ fn dedupe(list: &mut Node, identity: Identity, ctx: &mut Context<'_>) {
 }
 
 /// What the item is the same by; `None` for items of a wrong kind, which the schema reports.
-fn key(item: &Node, identity: Identity, ctx: &mut Context<'_>) -> Option<String> {
+fn key(item: &Node, identity: Identity, service: &str, ctx: &mut Context<'_>) -> Option<String> {
     match identity {
         Identity::Key => {
             let text = item.as_text()?;
@@ -120,31 +121,36 @@ fn key(item: &Node, identity: Identity, ctx: &mut Context<'_>) -> Option<String>
         },
         Identity::DeviceTarget => match item.as_text() {
             Some(text) => text.split(':').nth(1).or(Some(text)).map(str::to_string),
-            None => target(item, "compose/missing-target", "this device", ctx),
+            None => target(item, &format!("a device of `{service}`"), ctx),
         },
         Identity::MountTarget => match item.as_text() {
             Some(text) => mounts::parse(text).ok().map(|mount| mount.target),
-            None => target(item, "compose/missing-target", "this mount", ctx),
+            None => target(item, &format!("a mount of `{service}`"), ctx),
         },
-        Identity::Port => port_key(item, ctx),
+        Identity::Port => port_key(item, service, ctx),
     }
 }
 
-fn target(item: &Node, code: &'static str, what: &str, ctx: &mut Context<'_>) -> Option<String> {
+fn target(item: &Node, what: &str, ctx: &mut Context<'_>) -> Option<String> {
     item.as_map()?;
     let target = item.text_at("target").map(str::to_string);
     if target.is_none() && item.get("target").is_none() {
-        ctx.error(code, format!("{what} needs a `target`"), item.place(), "no target");
+        ctx.error(
+            "compose/missing-target",
+            format!("{what} needs a `target`"),
+            item.place(),
+            "no target",
+        );
     }
     target
 }
 
-fn port_key(item: &Node, ctx: &mut Context<'_>) -> Option<String> {
+fn port_key(item: &Node, service: &str, ctx: &mut Context<'_>) -> Option<String> {
     if item.as_map().is_none() {
         return item.scalar_text();
     }
     let Some(target) = item.get("target") else {
-        let message = "this port needs a `target`: the port in the container";
+        let message = format!("a port of `{service}` needs a `target`: the port in the container");
         ctx.error("compose/missing-target", message, item.place(), "no target");
         return None;
     };

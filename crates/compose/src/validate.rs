@@ -3,7 +3,7 @@
 
 use crate::context::{Context, nearest};
 use crate::diagnostic::Diagnostic;
-use crate::node::{Map, Node, Value};
+use crate::node::{Map, Node, Path, Value};
 use crate::request::Tolerance;
 use crate::shape::{Object, Others, PROJECT, Scalar, Shape, kind};
 
@@ -11,33 +11,6 @@ use crate::shape::{Object, Others, PROJECT, Scalar, Shape, kind};
 pub(crate) fn project(node: &mut Node, ctx: &mut Context<'_>) {
     let mut path = Path::default();
     check(node, &Shape::Object(&PROJECT), &mut path, ctx);
-}
-
-/// Where we are, as people write it: `services.web.ports[0]`.
-#[derive(Default)]
-struct Path {
-    text: String,
-}
-
-impl Path {
-    fn enter_key(&mut self, key: &str) -> usize {
-        let before = self.text.len();
-        if before > 0 {
-            self.text.push('.');
-        }
-        self.text.push_str(key);
-        before
-    }
-
-    fn enter_item(&mut self, index: usize) -> usize {
-        let before = self.text.len();
-        self.text.push_str(&format!("[{index}]"));
-        before
-    }
-
-    fn leave(&mut self, before: usize) {
-        self.text.truncate(before);
-    }
 }
 
 /// Whether the value fits; if not, it was reported and should be taken out.

@@ -19,6 +19,8 @@ pub(crate) struct YamlError {
     pub message: String,
     pub label: &'static str,
     pub span: Span,
+    /// The keys on the way to it.
+    pub path: Vec<String>,
     /// Another place that matters, and what it is.
     pub other: Option<(&'static str, Span)>,
 }
@@ -109,6 +111,7 @@ impl<'a> Composer<'a, '_> {
                         label: "not valid YAML",
                         span,
                         other: None,
+                        path: Vec::new(),
                     });
                 }
                 None => return Ok((Event::StreamEnd, granit_parser::Span::default())),
@@ -163,7 +166,10 @@ impl<'a> Composer<'a, '_> {
         if let Some(anchor) = anchor {
             let nodes = before.0 - self.budget.nodes + 1;
             let bytes = before.1 - self.budget.text;
-            self.anchors.insert(anchor, Some(Anchored { node: node.clone(), nodes, text: bytes }));
+            self.anchors.insert(
+                anchor,
+                Some(Anchored { node: without_resets(node.clone()), nodes, text: bytes }),
+            );
         }
         Ok(node)
     }
@@ -180,6 +186,7 @@ impl<'a> Composer<'a, '_> {
             label: "no room for this",
             span,
             other: None,
+            path: Vec::new(),
         }
     }
 
@@ -197,6 +204,7 @@ impl<'a> Composer<'a, '_> {
                 label: "this alias stands inside its own anchor",
                 span: place,
                 other: None,
+                path: Vec::new(),
             }),
         }
     }
@@ -213,11 +221,16 @@ impl<'a> Composer<'a, '_> {
             let merge = matches!(
                 &step.0,
                 Event::Scalar(content, ScalarStyle::Plain, _, tag) if content == "<<"
-                    && tag.as_ref().is_none_or(|tag| tag.core_suffix() == Some("merge"))
+                    && tag.as_ref().is_none_or(|tag| core_name(tag).as_deref() == Some("merge"))
             );
             let key = self.node(step, text)?;
             let value_step = self.next(text)?;
-            let mut value = self.node(value_step, text)?;
+            let mut value = self.node(value_step, text).map_err(|mut error| {
+                if let Value::Text(name) = &key.value {
+                    error.path.insert(0, name.clone());
+                }
+                error
+            })?;
             if merge {
                 merges.push(value);
                 continue;
@@ -229,6 +242,7 @@ impl<'a> Composer<'a, '_> {
                     label: "put this key in quotes",
                     span: key_span,
                     other: None,
+                    path: Vec::new(),
                 });
             };
             value.key = key_span;
@@ -240,6 +254,7 @@ impl<'a> Composer<'a, '_> {
                     label: "second one",
                     span: key_span,
                     other: Some(("first one", first.key)),
+                    path: Vec::new(),
                 });
             }
             map.insert(name, value);
@@ -259,8 +274,8 @@ impl<'a> Composer<'a, '_> {
     ) -> Result<Node, YamlError> {
         let plain = style == ScalarStyle::Plain;
         let mark = mark(tag);
-        let core = tag.and_then(Tag::core_suffix);
-        let value = match core {
+        let core = tag.and_then(core_name);
+        let value = match core.as_deref() {
             Some("str") => Value::Text(content.into()),
             Some("binary") => Value::Text(content.into()),
             Some(kind) => {
@@ -280,6 +295,7 @@ impl<'a> Composer<'a, '_> {
                         label: "does not fit its tag",
                         span,
                         other: None,
+                        path: Vec::new(),
                     });
                 }
                 match value {
@@ -296,6 +312,11 @@ impl<'a> Composer<'a, '_> {
         node.mark = mark;
         Ok(node)
     }
+}
+
+/// The name of a tag of YAML itself: `str` of `!!str`.
+fn core_name(tag: &Tag) -> Option<std::borrow::Cow<'_, str>> {
+    tag.suffix_in_namespace("tag:yaml.org,2002:")
 }
 
 fn mark(tag: Option<&Tag>) -> Option<Mark> {
@@ -326,30 +347,31 @@ fn merge_into(map: &mut Map, merge: Node) -> Result<(), YamlError> {
         _ => return Err(bad_merge(span)),
     };
     for source in sources {
-        for (key, mut value) in source {
-            // What is merged in has no say about other files, as in the reference.
-            if value.mark != Some(Mark::Reset) {
-                unmark(&mut value);
-                map.entry(key).or_insert(value);
-            }
+        for (key, value) in source {
+            map.entry(key).or_insert(value);
         }
     }
     Ok(())
 }
 
-fn unmark(node: &mut Node) {
-    node.mark = None;
-    match &mut node.value {
-        Value::List(items) => {
-            items.retain(|item| item.mark != Some(Mark::Reset));
-            items.iter_mut().for_each(unmark);
+/// What an alias stands for: its `!reset` has had its effect where the anchor is, as in the
+/// reference; `!override` counts here too.
+fn without_resets(mut node: Node) -> Node {
+    fn strip(node: &mut Node) {
+        match &mut node.value {
+            Value::List(items) => {
+                items.retain(|item| item.mark != Some(Mark::Reset));
+                items.iter_mut().for_each(strip);
+            }
+            Value::Map(map) => {
+                map.retain(|_, value| value.mark != Some(Mark::Reset));
+                map.values_mut().for_each(strip);
+            }
+            _ => {}
         }
-        Value::Map(map) => {
-            map.retain(|_, value| value.mark != Some(Mark::Reset));
-            map.values_mut().for_each(unmark);
-        }
-        _ => {}
     }
+    strip(&mut node);
+    node
 }
 
 fn bad_merge(span: Span) -> YamlError {
@@ -359,6 +381,7 @@ fn bad_merge(span: Span) -> YamlError {
         label: "not a mapping",
         span,
         other: None,
+        path: Vec::new(),
     }
 }
 

@@ -86,7 +86,7 @@ impl Context {
 }
 
 /// Whether the engine fetches the context itself.
-fn is_remote(context: &str) -> bool {
+pub(crate) fn is_remote(context: &str) -> bool {
     ["https://", "http://", "git://", "ssh://", "git@", "github.com/"]
         .iter()
         .any(|prefix| context.starts_with(prefix))

@@ -81,7 +81,10 @@ fn kind_of_answer(status: u16, message: &str) -> EngineErrorKind {
     }
     match status {
         400 => EngineErrorKind::Invalid,
-        401 | 403 => EngineErrorKind::Denied,
+        401 => EngineErrorKind::Denied,
+        403 if has("denied") || has("unauthorized") => EngineErrorKind::Denied,
+        // The engine also forbids what stands in the way, such as removing a network in use.
+        403 => EngineErrorKind::Conflict,
         404 => EngineErrorKind::NotFound,
         409 => EngineErrorKind::Conflict,
         408 | 504 => EngineErrorKind::Timeout,

@@ -2,6 +2,7 @@
 //!
 //! [`DockerEngine`] implements [`shiplap_model::Engine`]. It speaks to Docker 20.10 and newer.
 
+mod build;
 mod client;
 mod containers;
 mod context;

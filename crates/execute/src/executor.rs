@@ -112,8 +112,6 @@ pub(crate) struct Learned {
     protocols: BTreeMap<(String, u16), Protocol>,
     /// Images that were pulled or built, id by reference.
     images: BTreeMap<String, String>,
-    /// Containers that this deployment made.
-    created: Vec<String>,
 }
 
 /// Executes a plan to its end, one way or the other.

@@ -85,10 +85,10 @@ fn down_while(context: &Context<'_>, name: &str, reason: &str) -> Note {
         .filter(|service| !context.wanted[service].is_empty())
         .collect();
     let text = if held.is_empty() {
-        format!("{name} is down while it restarts: it {reason}")
+        format!("{name} is down while it restarts ({reason})")
     } else {
         format!(
-            "{name} is down while it restarts: it {reason}; requests to {} are held meanwhile",
+            "{name} is down while it restarts ({reason}); requests to {} are held meanwhile",
             held.join(", ")
         )
     };

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 use super::Core;
 use super::{http, tcp};
@@ -21,16 +21,15 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 /// A client that is silent for so long is asked by the kernel whether it is still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
-/// Accepts on every thread; ends when all handles are aborted.
+/// Accepts on every thread; ends when the tasks are aborted.
 pub(super) fn start(
     core: &Arc<Core>,
     listener: u64,
     socket: &std::net::TcpListener,
-) -> io::Result<Vec<AbortHandle>> {
+) -> io::Result<Vec<JoinHandle<()>>> {
     let start_one = |shard: &tokio::runtime::Handle| {
         let socket = socket.try_clone()?;
-        let task = shard.spawn(accept(core.clone(), listener, socket));
-        Ok(task.abort_handle())
+        Ok(shard.spawn(accept(core.clone(), listener, socket)))
     };
     core.shards.iter().map(start_one).collect()
 }

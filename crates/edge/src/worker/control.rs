@@ -10,7 +10,7 @@ use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 use super::routing::{Pool, PoolShared, Replica, Routing};
 use super::{Core, accept};
@@ -42,7 +42,7 @@ struct Live {
     number: u64,
     listener: Listener,
     socket: Result<TcpListener, (BindError, String)>,
-    accepting: Vec<AbortHandle>,
+    accepting: Vec<JoinHandle<()>>,
 }
 
 /// Why a table was not applied. Nothing was changed.
@@ -219,7 +219,7 @@ impl Control {
         let live = state.listeners.iter_mut().find(|live| live.place() == place);
         if let (Some(live), Some(socket)) = (live, fds.pop()) {
             event("worker", "listener-reopened", &[("listener", &live.listener.place())]);
-            live.stop();
+            live.stop().await;
             live.socket = Ok(TcpListener::from(socket));
             live.accept(&self.core);
         }
@@ -228,7 +228,9 @@ impl Control {
     /// Somebody else accepts from now on.
     pub(super) async fn stop_accepting(&self) {
         let mut state = self.state.lock().await;
-        state.listeners.iter_mut().for_each(Live::stop);
+        for live in &mut state.listeners {
+            live.stop().await;
+        }
     }
 
     /// Opens what could not be opened, and tidies up, every now and then.
@@ -262,22 +264,29 @@ impl Live {
     fn accept(&mut self, core: &Arc<Core>) {
         if let Ok(socket) = &self.socket {
             match accept::start(core, self.number, socket) {
-                Ok(handles) => self.accepting = handles,
+                Ok(accepting) => self.accepting = accepting,
                 Err(error) => self.socket = Err((BindError::Failed, error.to_string())),
             }
         }
     }
 
-    fn stop(&mut self) {
-        self.accepting.drain(..).for_each(|handle| handle.abort());
+    /// Nothing more is accepted when this returns.
+    async fn stop(&mut self) {
+        for accepting in self.accepting.drain(..) {
+            accepting.abort();
+            // That it was aborted is what we want to hear.
+            let _ = accepting.await;
+        }
     }
 
+    /// The port is free when this returns.
     async fn close(mut self, core: &Arc<Core>) {
-        self.stop();
-        let _ = core.link.ask(Ask::Close(self.place())).await;
-        if let Ok(socket) = &self.socket {
-            accept::finish(core, self.number, socket);
+        self.stop().await;
+        let place = self.place();
+        if let Ok(socket) = self.socket {
+            accept::finish(core, self.number, &socket);
         }
+        let _ = core.link.ask(Ask::Close(place)).await;
     }
 }
 

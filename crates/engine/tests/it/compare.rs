@@ -132,7 +132,7 @@ configs:
 
 fn everything() -> Lab {
     let lab = Lab::new("all");
-    lab.write("compose.yaml", EVERYTHING);
+    lab.write("compose.yaml", &EVERYTHING.replace("10.213.77", &lab.net(77)));
     lab.write("token", "hunter2");
     lab.write("settings", "a=b");
     lab.write("bind/file", "x");

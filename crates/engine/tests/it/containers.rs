@@ -103,8 +103,9 @@ async fn a_secret_does_not_appear_in_an_error() {
 async fn networks_volumes_and_files_are_there_at_the_start() {
     let Some(engine) = engine().await else { return };
     let lab = Lab::new("net");
-    let pool = r#"{"ipam": {"config": [{"subnet": "10.213.79.0/24"}]}, "internal": true}"#;
-    let (front, back) = (network(&lab, "front", "{}"), network(&lab, "back", pool));
+    let net = lab.net(79);
+    let pool = format!(r#"{{"ipam":{{"config":[{{"subnet":"{net}.0/24"}}]}},"internal":true}}"#);
+    let (front, back) = (network(&lab, "front", "{}"), network(&lab, "back", &pool));
     // Two at once and one more: still one network.
     let (a, b) = tokio::join!(engine.create_network(&front), engine.create_network(&front));
     a.and(b).unwrap();
@@ -128,7 +129,7 @@ async fn networks_volumes_and_files_are_there_at_the_start() {
             "mac_address": "02:42:ac:11:00:99",
             "stop_grace_period": "0s",
             "networks": {"front": {"aliases": ["web"]},
-                "back": {"ipv4_address": "10.213.79.9", "priority": 5}},
+                "back": {"ipv4_address": format!("{net}.9"), "priority": 5}},
             "volumes": [{"type": "volume", "source": "data", "target": "/data"},
                 {"type": "volume", "target": "/kept"}],
             "ports": [{"target": 8000, "protocol": "tcp"}],
@@ -170,10 +171,10 @@ async fn networks_volumes_and_files_are_there_at_the_start() {
     assert_eq!(health.0, ["/bin/sh", "-c", "true"]);
     let observed = engine.observe(&lab.name, Some(&desired)).await.unwrap();
     let container = &observed.containers[0];
-    assert_eq!(container.networks[&back.name].unwrap().subnet(), "10.213.79.0/24");
+    assert_eq!(container.networks[&back.name].unwrap().subnet(), format!("{net}.0/24"));
     assert_eq!(container.networks.len(), 2);
     assert_eq!(container.anonymous_volumes["/kept"], kept);
-    assert_eq!(observed.networks[&back.name].subnets, ["10.213.79.0/24"]);
+    assert_eq!(observed.networks[&back.name].subnets, [format!("{net}.0/24")]);
     assert!(observed.networks[&back.name].internal);
     assert!(observed.volumes.contains_key(&volume.name));
     assert_eq!(container.published.len(), 1);

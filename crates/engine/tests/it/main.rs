@@ -3,5 +3,6 @@
 
 mod compare;
 mod containers;
+mod endpoint;
 mod images;
 mod support;

@@ -60,6 +60,11 @@ impl Lab {
         Self { name, folder: tempfile::tempdir().unwrap() }
     }
 
+    /// Three parts of an address range that another run of the tests hardly has.
+    pub fn net(&self, number: u8) -> String {
+        format!("10.{}.{number}", 100 + std::process::id() % 150)
+    }
+
     pub fn path(&self) -> &Path {
         self.folder.path()
     }

@@ -37,7 +37,6 @@ pub(super) async fn act(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Res
         Action::CreateNetwork(network) => Ok(run.engine.create_network(network).await?),
         Action::CreateVolume(volume) => Ok(run.engine.create_volume(volume).await?),
         Action::Create(replica) => {
-            learned.lock().expect("no step panics").created.push(replica.name.clone());
             run.engine.create(&resolve::with_images(run, learned), replica).await?;
             Ok(())
         }

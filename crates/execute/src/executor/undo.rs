@@ -25,7 +25,7 @@ pub(super) async fn unwind(
     let run = &Run { cancel: Cancel::default(), ..again(run) };
     for id in order {
         let step = plan.steps.iter().find(|step| step.id == id).expect("steps of this plan");
-        let Some(what) = words(run, step, learned) else { continue };
+        let Some(what) = words(run, step) else { continue };
         if !announced {
             announced = true;
             run.reporter.event(Event::Unwinding { reason: reason.to_owned() });
@@ -66,19 +66,16 @@ fn again(run: &Run) -> Run {
     }
 }
 
-fn made_here(learned: &Mutex<Learned>, container: &str) -> bool {
-    learned.lock().expect("no step panics").created.iter().any(|name| name == container)
-}
-
 /// How a step is undone, in words; nothing where there is nothing to undo.
-fn words(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Option<String> {
+fn words(run: &Run, step: &Step) -> Option<String> {
     match &step.action {
         Action::CreateNetwork(network) => Some(format!("remove network {}", network.name)),
         Action::Create(replica) => Some(match run.keep_failed {
             KeepFailed::No => format!("remove {}", replica.name),
             KeepFailed::Yes => format!("keep {} for a look", replica.name),
         }),
-        Action::Start { container } if made_here(learned, container) => None,
+        // Also what is removed later: it must be gone before the one before it starts again, since
+        // both may write to one volume.
         Action::Start { container } => Some(format!("stop {container}")),
         Action::Thaw { container } => Some(format!("freeze {container}")),
         Action::Route { what, .. } => Some(format!("take back: {what}")),
@@ -103,7 +100,10 @@ async fn undo(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Result<(), St
     match &step.action {
         Action::CreateNetwork(network) => Ok(run.engine.remove_network(&network.name).await?),
         Action::Create(replica) => uncreate(run, &replica.name, &replica.base_name).await,
-        Action::Start { container } => Ok(run.engine.stop(container, None).await?),
+        Action::Start { container } => match run.engine.stop(container, None).await {
+            Err(error) if error.kind == EngineErrorKind::NotFound => Ok(()),
+            other => Ok(other?),
+        },
         Action::Thaw { container } => Ok(run.engine.pause(container).await?),
         Action::Route { back, .. } => act::route(run, back, learned).await,
         Action::Stop { container, gate, .. } => {
