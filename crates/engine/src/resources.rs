@@ -13,33 +13,42 @@ impl DockerEngine {
     pub(crate) async fn make_network(&self, network: &EngineNetwork) -> Result<(), EngineError> {
         let api = self.daemon().await?.api;
         let doing = || format!("creating network {}", network.name);
-        if self.network_ids(&network.name).await?.is_some_and(|ids| !ids.is_empty()) {
+        if !self.network_ids(&network.name).await?.is_empty() {
             return Ok(());
         }
         let call = Call::post("/networks/create").json(&network_body(network, api));
         match self.client.fetch(call, doing).await {
-            Ok(made) => self.keep_one_network(&network.name, &made["Id"]).await,
+            Ok(_) => self.keep_one_network(&network.name).await,
             // Somebody made it between our look and our request.
             Err(error) if error.kind == EngineErrorKind::Conflict => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// Engines accept several networks of one name. If two of us made one each, the one with the
-    /// lower id stays: all come to the same result, whoever looks first.
-    async fn keep_one_network(&self, name: &str, own: &Value) -> Result<(), EngineError> {
-        let ids = self.network_ids(name).await?.unwrap_or_default();
-        let own = own.as_str().unwrap_or_default();
-        if ids.first().is_some_and(|first| first != own) && ids.iter().any(|id| id == own) {
-            let call = Call::delete(format!("/networks/{own}"));
-            let doing = || format!("removing the second network {name}");
-            found(self.client.send(call, SHORT_LIMIT, doing).await)?;
+    /// Two requests at the same time make two networks of one name, even where the engine checks
+    /// for duplicates. Whoever sees both removes one of them: the one with the higher id, so that
+    /// all agree, unless something is attached to it already.
+    async fn keep_one_network(&self, name: &str) -> Result<(), EngineError> {
+        let ids = self.network_ids(name).await?;
+        for surplus in ids.iter().skip(1) {
+            match self.drop_network_id(surplus, name).await {
+                Err(error) if error.kind == EngineErrorKind::Conflict => {
+                    self.drop_network_id(&ids[0], name).await?;
+                }
+                other => other?,
+            }
         }
         Ok(())
     }
 
+    async fn drop_network_id(&self, id: &str, name: &str) -> Result<(), EngineError> {
+        let call = Call::delete(format!("/networks/{id}"));
+        let doing = || format!("removing network {name}");
+        found(self.client.send(call, SHORT_LIMIT, doing).await).map(drop)
+    }
+
     /// Ids of all networks of exactly this name, in order.
-    async fn network_ids(&self, name: &str) -> Result<Option<Vec<String>>, EngineError> {
+    async fn network_ids(&self, name: &str) -> Result<Vec<String>, EngineError> {
         // The filter matches parts of names, too.
         let filter = json!({"name": [name]}).to_string();
         let call = Call::get("/networks").query("filters", &filter);
@@ -52,15 +61,13 @@ impl DockerEngine {
             .filter_map(|network| network["Id"].as_str().map(str::to_owned))
             .collect();
         ids.sort_unstable();
-        Ok(Some(ids))
+        Ok(ids)
     }
 
     pub(crate) async fn drop_network(&self, name: &str) -> Result<(), EngineError> {
         self.daemon().await?;
-        for id in self.network_ids(name).await?.unwrap_or_default() {
-            let call = Call::delete(format!("/networks/{id}"));
-            let doing = || format!("removing network {name}");
-            found(self.client.send(call, SHORT_LIMIT, doing).await)?;
+        for id in self.network_ids(name).await? {
+            self.drop_network_id(&id, name).await?;
         }
         Ok(())
     }
