@@ -250,3 +250,41 @@ async fn looking_at_ten_containers_is_quick() {
     eprintln!("ten containers in {best:?}");
     assert!(best < Duration::from_millis(500), "{best:?}");
 }
+
+#[tokio::test]
+async fn the_output_of_a_terminal_is_one_stream() {
+    let Some(engine) = engine().await else { return };
+    let lab = Lab::new("tty");
+    let service = json!({"image": "busybox:latest", "tty": true, "network_mode": "none",
+        "command": ["sh", "-c", "echo out; echo err >&2; printf end"]});
+    let desired = lab.desired(&engine, &lab.project(&json!({"api": service}))).await;
+    let id = engine.create(&desired, &lab.replica("api")).await.unwrap();
+    engine.start(&id).await.unwrap();
+    while engine.container(&id).await.unwrap().unwrap().state.is_running() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(engine.tail(&id, 10).await.unwrap(), ["out", "err", "end"]);
+}
+
+#[tokio::test]
+async fn a_service_without_its_peer_is_refused() {
+    let Some(engine) = engine().await else { return };
+    let lab = Lab::new("peer");
+    let services = json!({
+        "db": {"image": "busybox:latest", "network_mode": "none"},
+        "side": {"image": "busybox:latest", "network_mode": "service:db", "pid": "service:db"},
+    });
+    let desired = lab.desired(&engine, &lab.project(&services)).await;
+    let mut side = lab.replica("side");
+    let error = engine.create(&desired, &side).await.unwrap_err();
+    assert_eq!(error.kind, EngineErrorKind::Invalid);
+    assert!(error.message.contains("`db`"), "{error}");
+    let db = lab.replica("db");
+    engine.create(&desired, &db).await.unwrap();
+    side.peers.insert("db".into(), db.name.clone());
+    let id = engine.create(&desired, &side).await.unwrap();
+    let observed = engine.container(&id).await.unwrap().unwrap();
+    let wanted = engine.facts(&desired, &desired.services["side"]);
+    assert_eq!(wanted.differing(&observed.facts), Vec::<String>::new());
+    assert_eq!(wanted.get("network_mode"), Some(&json!("service:db")));
+}

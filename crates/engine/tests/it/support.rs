@@ -176,6 +176,10 @@ async fn remove_project(project: &str) {
     for container in &observed.containers {
         engine.remove(&container.id).await.unwrap();
     }
+    // Compose carries these over by name, so that they do not go with their container.
+    for volume in observed.containers.iter().flat_map(|c| c.anonymous_volumes.values()) {
+        engine.remove_volume(volume).await.unwrap();
+    }
     for network in observed.networks.keys() {
         engine.remove_network(network).await.unwrap();
     }
