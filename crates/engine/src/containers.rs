@@ -53,6 +53,7 @@ impl DockerEngine {
             spec,
             labels: &replica.labels,
             base_name: &replica.base_name,
+            names: replica.names,
             anonymous_volumes: &replica.anonymous_volumes,
             publish: &replica.publish,
             peer: &|service| replica.peers.get(service).cloned(),

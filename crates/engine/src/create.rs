@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use bollard::models::{ContainerCreateBody, EndpointSettings, HealthConfig, NetworkingConfig};
 use serde_json::Value;
 use shiplap_compose::model::{Healthcheck, Service};
-use shiplap_model::{Desired, PublishedPort, ServiceSpec};
+use shiplap_model::{Desired, Names, PublishedPort, ServiceSpec};
 
 use crate::daemon::ApiVersion;
 
@@ -23,6 +23,8 @@ pub(crate) struct Conversion<'a> {
     pub(crate) labels: &'a BTreeMap<String, String>,
     /// A further alias on all networks; empty for none.
     pub(crate) base_name: &'a str,
+    /// Who carries the service's names.
+    pub(crate) names: Names,
     /// Anonymous volumes to take over, by mount point.
     pub(crate) anonymous_volumes: &'a BTreeMap<String, String>,
     pub(crate) publish: &'a [PublishedPort],
@@ -105,6 +107,9 @@ impl Conversion<'_> {
     fn environment(&self) -> Vec<String> {
         let mut variables: BTreeMap<&str, Option<&str>> =
             self.proxies.iter().map(|(n, v)| (n.as_str(), Some(v.as_str()))).collect();
+        if self.service().use_api_socket {
+            variables.insert("DOCKER_CONFIG", Some("/run/secrets/docker"));
+        }
         let own = self.service().environment.iter();
         variables.extend(own.map(|(name, value)| (name.as_str(), value.as_deref())));
         variables

@@ -100,6 +100,10 @@ pub(crate) fn container(
     ObservedContainer {
         service,
         number: label(COMPOSE_NUMBER).and_then(|n| n.parse().ok()).unwrap_or(1),
+        names: match label(NAMES) {
+            Some("held") => Names::Held,
+            _ => Names::Own,
+        },
         deployment: label(DEPLOYMENT).and_then(|n| n.parse().ok()),
         state: container_state(state),
         health: match state["Health"]["Status"].as_str() {

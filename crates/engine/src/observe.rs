@@ -196,6 +196,7 @@ impl DockerEngine {
             spec,
             labels: &BTreeMap::new(),
             base_name: "",
+            names: Names::Own,
             anonymous_volumes: &BTreeMap::new(),
             publish: &[],
             peer: &peer,

@@ -11,6 +11,9 @@ use shiplap_compose::model::{FileObject, FileReference, Map, Mount, MountKind};
 use super::{Conversion, Unfit};
 use crate::daemon::ApiVersion;
 
+/// What `use_api_socket` mounts.
+const API_SOCKET: &str = "/var/run/docker.sock";
+
 /// Mounts in the engine's two notations.
 #[derive(Default)]
 pub(super) struct Mounts {
@@ -37,6 +40,9 @@ impl Conversion<'_> {
                 Some(line) => out.binds.push(line),
                 None => out.mounts.push(self.mount(mount, taken_over)?),
             }
+        }
+        if service.use_api_socket && targets.insert(API_SOCKET.into()) {
+            out.binds.push(format!("{API_SOCKET}:{API_SOCKET}:rw"));
         }
         // What the image itself declares as a volume.
         for (target, volume) in self.anonymous_volumes {

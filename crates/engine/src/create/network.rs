@@ -47,6 +47,9 @@ impl Conversion<'_> {
                 aliases.push(alias.clone());
             }
         }
+        if self.names == Names::Held {
+            aliases.clear();
+        }
         let has_address = own.ipv4_address.is_some()
             || own.ipv6_address.is_some()
             || !own.link_local_ips.is_empty();

@@ -1,6 +1,7 @@
 //! The adapter against a real engine, and against a real Docker Compose. Tests that find none
 //! say so and pass.
 
+mod cases;
 mod compare;
 mod containers;
 mod endpoint;

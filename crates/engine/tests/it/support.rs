@@ -77,6 +77,11 @@ impl Lab {
 
     /// Runs the peer in the project's folder.
     pub fn compose(&self, program: &Path, arguments: &[&str]) -> String {
+        self.try_compose(program, arguments).unwrap_or_else(|e| panic!("{arguments:?}: {e}"))
+    }
+
+    /// The same, where it may fail: what it printed as the error.
+    pub fn try_compose(&self, program: &Path, arguments: &[&str]) -> Result<String, String> {
         let output = Command::new(program)
             .args(["--project-name", &self.name])
             .args(arguments)
@@ -84,8 +89,10 @@ impl Lab {
             .output()
             .unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {errors}");
-        String::from_utf8(output.stdout).unwrap()
+        if !output.status.success() {
+            return Err(errors.into_owned());
+        }
+        Ok(String::from_utf8(output.stdout).unwrap())
     }
 
     /// The project of the folder's file, as the peer reads it.
@@ -147,6 +154,7 @@ impl Lab {
             service: service.into(),
             name: format!("{}-{service}-1.d7", self.name),
             base_name: format!("{}-{service}-1", self.name),
+            names: shiplap_model::Names::Own,
             number: 1,
             anonymous_volumes: BTreeMap::new(),
             labels: labels.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
