@@ -31,8 +31,9 @@ use session::End;
 use store::Store;
 use watch::Watch;
 
-/// A worker that dies sooner is taken to be unable to run; restarts then slow down.
-const HEALTHY_AFTER: Duration = Duration::from_secs(5);
+/// A worker that has not served for so long is taken to be unable to; restarts then slow down. One
+/// that has is started again at once, however often: connections are waiting.
+const HEALTHY_AFTER: Duration = Duration::from_millis(250);
 /// The wait before the second restart in a row; it doubles with each.
 const BACK_OFF_FIRST: Duration = Duration::from_millis(100);
 /// And its limit: an edge that cannot run is tried again for ever, at little cost.
@@ -106,6 +107,8 @@ struct Supervisor {
     held: HashMap<Place, Held>,
     /// The places this worker has asked for.
     asked: HashSet<Place>,
+    /// Since when this worker serves.
+    serves_since: Option<Instant>,
     watch: Watch,
     stopping: bool,
     /// Told when our worker serves: the supervisor we take over from.
@@ -142,6 +145,7 @@ impl Supervisor {
             store,
             held,
             asked: HashSet::new(),
+            serves_since: None,
             watch: Watch::new(),
             stopping: false,
             predecessor,
@@ -156,7 +160,7 @@ impl Supervisor {
         };
         let mut failures = 0;
         loop {
-            let started = Instant::now();
+            self.serves_since = None;
             let (mut child, channel) = self.start_worker()?;
             let pid = child.id().unwrap_or(0);
             event("supervisor", "worker-started", &[("pid", &pid)]);
@@ -176,7 +180,8 @@ impl Supervisor {
                 return Ok(());
             }
             self.restarts += 1;
-            failures = if started.elapsed() < HEALTHY_AFTER { failures + 1 } else { 0 };
+            let served = self.serves_since.is_some_and(|since| since.elapsed() >= HEALTHY_AFTER);
+            failures = if served { 0 } else { failures + 1 };
             let wait = back_off(failures);
             event(
                 "supervisor",

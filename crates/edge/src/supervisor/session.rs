@@ -139,6 +139,7 @@ impl Supervisor {
                 say(channel, id, Reply::Done, &[]).await
             }
             Ask::Serving => {
+                self.serves_since = Some(Instant::now());
                 self.held.retain(|place, _| self.asked.contains(place));
                 if let Some(predecessor) = self.predecessor.take() {
                     predecessor.release();

@@ -15,7 +15,7 @@ use super::headers;
 use super::hold::{Patience, Rejection};
 use super::http::{Activity, tunnel};
 use super::routing::Claim;
-use super::upstream::{Connection, Fitness};
+use super::upstream::{Connection, Fitness, SETTLING};
 
 /// So often a request that was written, but not answered, is sent again if it may be.
 const MAX_REPEATS: u32 = 2;
@@ -92,7 +92,9 @@ impl Core {
             };
             let replica = claim.replica().clone();
             let connection = match Connection::get(&replica, outgoing.fitness).await {
-                Ok(connection) => connection,
+                Ok(Some(connection)) => connection,
+                // Hold it.
+                Ok(None) => continue,
                 Err(error) => {
                     self.suspect(&replica, &error);
                     continue;
@@ -166,7 +168,20 @@ impl Outgoing {
         let again = (fitness == Fitness::Repeatable).then(|| parts.clone());
         let body = body.map_or(RequestBody::Empty, RequestBody::Stream);
         let request = Request::from_parts(parts, body);
-        let mut failure = match connection.sender.try_send_request(request).await {
+        let sent = {
+            let mut sending = std::pin::pin!(connection.sender.try_send_request(request));
+            match connection.settling.take() {
+                None => sending.await,
+                Some(settling) => match tokio::time::timeout(SETTLING, sending.as_mut()).await {
+                    Ok(sent) => sent,
+                    Err(_) => {
+                        drop(settling);
+                        sending.await
+                    }
+                },
+            }
+        };
+        let mut failure = match sent {
             Ok(response) => return Attempt::Answered(response, connection),
             Err(failure) => failure,
         };

@@ -20,7 +20,8 @@ use crate::channel::{Seen, Sighting};
 use crate::log::event;
 use crate::table::{self, Hold, Protocol, Subnet};
 
-/// At once to one replica: after a hold, thousands of requests would overflow its accept queue.
+/// New connections to one replica that it has not answered on yet: after a hold, thousands at once
+/// would overflow its accept queue, and each one dropped there waits a second.
 const MAX_CONNECTING: usize = 64;
 
 thread_local! {
@@ -76,7 +77,7 @@ pub(super) struct Replica {
     /// Changes when connections made before must not be used again.
     epoch: AtomicU64,
     idle: Vec<Mutex<Vec<Idle>>>,
-    pub connecting: Semaphore,
+    pub connecting: Arc<Semaphore>,
     pub drained: Notify,
     pub shared: Arc<PoolShared>,
 }
@@ -152,7 +153,7 @@ impl Replica {
             last_error: Mutex::default(),
             epoch: AtomicU64::new(0),
             idle: (0..shards).map(|_| Mutex::default()).collect(),
-            connecting: Semaphore::new(MAX_CONNECTING),
+            connecting: Arc::new(Semaphore::new(MAX_CONNECTING)),
             drained: Notify::new(),
             shared,
         }

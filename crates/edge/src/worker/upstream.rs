@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::Core;
 use super::body::RequestBody;
@@ -49,7 +50,12 @@ pub(super) struct Connection {
     pub used: bool,
     replica: Arc<Replica>,
     epoch: u64,
+    /// Of a new one, until it has been answered on, or long enough has passed.
+    pub settling: Option<OwnedSemaphorePermit>,
 }
+
+/// A new connection that has not been answered on for so long has left the replica's accept queue.
+pub(super) const SETTLING: Duration = Duration::from_millis(50);
 
 /// What a connection must be fit for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,26 +67,33 @@ pub(super) enum Fitness {
 }
 
 impl Connection {
-    /// An idle one, or a new one.
-    pub(super) async fn get(replica: &Arc<Replica>, fitness: Fitness) -> io::Result<Connection> {
+    /// An idle one, or a new one; none if the replica was found to be out of reach meanwhile.
+    pub(super) async fn get(
+        replica: &Arc<Replica>,
+        fitness: Fitness,
+    ) -> io::Result<Option<Connection>> {
         if let Some(connection) = Connection::idle(replica, fitness) {
-            return Ok(connection);
+            return Ok(Some(connection));
         }
-        let permit = replica.connecting.acquire().await.expect("never closed");
+        let settling = replica.connecting.clone().acquire_owned().await.expect("never closed");
         // While waiting for the permit, others may have finished.
         if let Some(connection) = Connection::idle(replica, fitness) {
-            return Ok(connection);
+            return Ok(Some(connection));
+        }
+        // Or have failed.
+        if !replica.is_up() {
+            return Ok(None);
         }
         let epoch = replica.epoch();
         let stream = connect(replica).await?;
-        drop(permit);
         let (sender, connection) = http1::Builder::new()
             .handshake(TokioIo::new(stream))
             .await
             .map_err(io::Error::other)?;
         // Its errors are seen by the request that it carries.
         tokio::spawn(async move { connection.with_upgrades().await.unwrap_or_default() });
-        Ok(Connection { sender, used: false, replica: replica.clone(), epoch })
+        let (replica, settling) = (replica.clone(), Some(settling));
+        Ok(Some(Connection { sender, used: false, replica, epoch, settling }))
     }
 
     fn idle(replica: &Arc<Replica>, fitness: Fitness) -> Option<Connection> {
@@ -100,6 +113,7 @@ impl Connection {
                 used: true,
                 replica: replica.clone(),
                 epoch,
+                settling: None,
             });
         }
         None
