@@ -209,7 +209,7 @@ fn expand_ports(service: &str, node: &mut Node, ctx: &mut Context<'_>) {
     let mut expanded = Vec::with_capacity(items.len());
     for item in std::mem::take(items) {
         match &item.value {
-            Value::Int(_) => {
+            Value::Int(port) if (0..=65_535).contains(port) => {
                 let mut map = Map::new();
                 map.insert("target".into(), item.clone());
                 expanded.push(item.derive(Value::Map(map)));
@@ -234,7 +234,7 @@ fn expand_ports(service: &str, node: &mut Node, ctx: &mut Context<'_>) {
             Value::Map(_) => expanded.push(item),
             _ => {
                 let message =
-                    format!("a port of `{service}` must be a whole number, a text or a mapping");
+                    format!("a port of `{service}` must be a whole number up to 65535, a text or a mapping");
                 ctx.error("compose/bad-port", message, item.span, "none of them");
             }
         }

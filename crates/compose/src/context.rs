@@ -28,8 +28,8 @@ pub(crate) struct Context<'a> {
     pub incomplete: bool,
     /// How many files were included.
     pub includes: usize,
-    /// Files that were read, with their number of nodes.
-    pub documents: HashMap<PathBuf, (Rc<Vec<Node>>, usize)>,
+    /// Files that were read and not used yet.
+    pub documents: HashMap<PathBuf, Rc<Vec<Node>>>,
     /// Files that services extend from, by their variables.
     pub extended: HashMap<(PathBuf, usize), (Node, Vec<Vec<String>>)>,
     /// Where untrusted files must stay.

@@ -40,7 +40,7 @@ pub(crate) fn load_files(
 ) -> Node {
     let mut project = Node::new(Value::Map(Map::new()), Span::default());
     for file in files {
-        for document in read_documents(file, ctx).iter() {
+        for document in take_documents(file, ctx) {
             let marks = prepare(document, file, scope, ctx);
             let Some((mut layer, marks)) = marks else { continue };
             apply_extends(&mut layer, file, scope, &marks, ctx);
@@ -69,14 +69,8 @@ pub(crate) fn load_files(
 
 /// The documents of a file, in order; read once.
 pub(crate) fn read_documents(file: &Path, ctx: &mut Context<'_>) -> Rc<Vec<Node>> {
-    if let Some((documents, nodes)) = ctx.documents.get(file).cloned() {
-        if ctx.budget.take(nodes, 0) {
-            return documents;
-        }
-        let message = format!("`{}` is used too often", ctx.display(file).display());
-        ctx.error("compose/too-big", message, Span::default(), "");
-        ctx.incomplete = true;
-        return Rc::default();
+    if let Some(documents) = ctx.documents.get(file) {
+        return documents.clone();
     }
     let (text, source) = match ctx.read_source(file) {
         Ok(read) => read,
@@ -88,7 +82,6 @@ pub(crate) fn read_documents(file: &Path, ctx: &mut Context<'_>) -> Rc<Vec<Node>
             return Rc::default();
         }
     };
-    let before = ctx.budget.nodes();
     let documents = match yaml::parse(&text, source, &mut ctx.budget) {
         Ok(documents) => Rc::new(documents),
         Err(error) => {
@@ -97,21 +90,26 @@ pub(crate) fn read_documents(file: &Path, ctx: &mut Context<'_>) -> Rc<Vec<Node>
             Rc::default()
         }
     };
-    let nodes = before - ctx.budget.nodes();
-    ctx.documents.insert(file.to_path_buf(), (documents.clone(), nodes));
+    ctx.documents.insert(file.to_path_buf(), documents.clone());
     documents
+}
+
+/// The documents of a file, for good: whoever wants them next reads them again.
+fn take_documents(file: &Path, ctx: &mut Context<'_>) -> Vec<Node> {
+    let documents = read_documents(file, ctx);
+    ctx.documents.remove(file);
+    Rc::try_unwrap(documents).unwrap_or_else(|shared| (*shared).clone())
 }
 
 type Marks = Vec<Vec<String>>;
 
 /// Takes the marks off and replaces the variables. `None` if the document is no mapping.
 fn prepare(
-    document: &Node,
+    mut layer: Node,
     file: &Path,
     scope: &Scope,
     ctx: &mut Context<'_>,
 ) -> Option<(Node, Marks)> {
-    let mut layer = document.clone();
     let name = ctx.display(file);
     match &layer.value {
         Value::Map(_) => {}
@@ -493,7 +491,7 @@ fn base_from_file(
 fn read_extended(path: &Path, scope: &Scope, ctx: &mut Context<'_>) -> Option<(Node, Marks)> {
     let mut file = Node::new(Value::Map(Map::new()), Span::default());
     let mut marks = Marks::new();
-    for document in read_documents(path, ctx).iter() {
+    for document in take_documents(path, ctx) {
         let (layer, more) = prepare(document, path, scope, ctx)?;
         for mark in &more {
             remove(&mut file, mark);

@@ -12,8 +12,11 @@
 //! assert_eq!(serde_json::from_value::<Project>(serde_json::to_value(&project).unwrap()).unwrap(), project);
 //! ```
 
+use std::fmt;
+
 use indexmap::IndexMap;
-use serde::{Deserialize, Serialize};
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 pub use crate::units::{ByteSize, Duration, FileMode};
@@ -57,17 +60,43 @@ impl Absent for bool {
 macro_rules! object {
     ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty,)* }) => {
         $(#[$meta])*
-        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        #[derive(Clone, Debug, Default, PartialEq, Serialize)]
         pub struct $name {
             $(
                 #[doc = concat!("The attribute `", stringify!($field), "`.")]
                 $(#[$field_meta])*
-                #[serde(default, skip_serializing_if = "Absent::is_absent")]
+                #[serde(skip_serializing_if = "Absent::is_absent")]
                 pub $field: $type,
             )*
             /// `x-…` attributes.
             #[serde(flatten)]
             pub extensions: Extensions,
+        }
+
+        // By hand, for `flatten` would keep every object twice.
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Attributes;
+                impl<'de> Visitor<'de> for Attributes {
+                    type Value = $name;
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str("a mapping")
+                    }
+                    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<$name, A::Error> {
+                        let mut object = $name::default();
+                        while let Some(key) = map.next_key::<String>()? {
+                            match key.as_str() {
+                                $(stringify!($field) => object.$field = map.next_value()?,)*
+                                _ => {
+                                    object.extensions.insert(key, map.next_value()?);
+                                }
+                            }
+                        }
+                        Ok(object)
+                    }
+                }
+                deserializer.deserialize_map(Attributes)
+            }
         }
     };
 }
@@ -628,13 +657,18 @@ object! {
     }
 }
 
-object! {
-    /// A program that provides the service instead of a container.
-    Provider {
-        #[serde(rename = "type")]
-        kind: Option<String>,
-        options: Map<Vec<String>>,
-    }
+/// A program that provides the service instead of a container.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Provider {
+    /// The attribute `type`: the program.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What is passed to it.
+    #[serde(default, skip_serializing_if = "Absent::is_absent")]
+    pub options: Map<Vec<String>>,
+    /// `x-…` attributes.
+    #[serde(flatten)]
+    pub extensions: Extensions,
 }
 
 object! {

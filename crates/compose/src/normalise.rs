@@ -1,5 +1,7 @@
 //! What a project means without saying it: names, the default network, dependencies.
 
+use std::collections::HashSet;
+
 use indexmap::IndexMap;
 
 use crate::context::Environment;
@@ -115,22 +117,22 @@ pub(crate) fn is_active(service: &Service, profiles: &[String]) -> bool {
 
 /// Drops the resources that no service uses.
 pub(crate) fn prune(project: &mut Project) {
-    let services = &project.services;
-    let any = |uses: &dyn Fn(&Service) -> bool| services.values().any(uses);
-    project.networks.retain(|name, _| any(&|service| service.networks.contains_key(name)));
-    project.volumes.retain(|name, _| {
-        any(&|service| service.volumes.iter().any(|mount| mount.source.as_ref() == Some(name)))
-    });
-    project.secrets.retain(|name, _| {
-        any(&|service| {
-            let built = service.build.iter().flat_map(|build| &build.secrets);
-            service.secrets.iter().chain(built).any(|used| used.source.as_ref() == Some(name))
-        })
-    });
-    project.configs.retain(|name, _| {
-        any(&|service| service.configs.iter().any(|used| used.source.as_ref() == Some(name)))
-    });
-    project.models.retain(|name, _| any(&|service| service.models.contains_key(name)));
+    let mut networks = HashSet::new();
+    let (mut volumes, mut models) = (HashSet::new(), HashSet::new());
+    let (mut secrets, mut configs) = (HashSet::new(), HashSet::new());
+    for service in project.services.values() {
+        networks.extend(service.networks.keys());
+        models.extend(service.models.keys());
+        volumes.extend(service.volumes.iter().filter_map(|mount| mount.source.as_ref()));
+        let built = service.build.iter().flat_map(|build| &build.secrets);
+        secrets.extend(service.secrets.iter().chain(built).filter_map(|used| used.source.as_ref()));
+        configs.extend(service.configs.iter().filter_map(|used| used.source.as_ref()));
+    }
+    project.networks.retain(|name, _| networks.contains(name));
+    project.volumes.retain(|name, _| volumes.contains(name));
+    project.secrets.retain(|name, _| secrets.contains(name));
+    project.configs.retain(|name, _| configs.contains(name));
+    project.models.retain(|name, _| models.contains(name));
 }
 
 /// Puts the variables of files below those of the service.

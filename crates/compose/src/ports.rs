@@ -21,10 +21,11 @@ pub(crate) fn parse(spec: &str) -> Result<Vec<ShortPort>, String> {
         [ip @ .., host, container] => (ip.join(":"), *host, *container),
         [] => unreachable!("split gives at least one part"),
     };
-    let (container, protocol) = match container.split_once('/') {
-        Some((container, "")) => (container, "tcp"),
-        Some((container, protocol)) => (container, protocol),
-        None => (container, "tcp"),
+    // `80/tcp/x` is `80/tcp` to the reference.
+    let mut parts = container.splitn(3, '/');
+    let (container, protocol) = match (parts.next(), parts.next()) {
+        (Some(container), Some(protocol)) if !protocol.is_empty() => (container, protocol),
+        (container, _) => (container.unwrap_or_default(), "tcp"),
     };
     let bare = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']'));
     if bare.is_none() && ip.contains(':') {
@@ -69,7 +70,9 @@ pub(crate) fn parse(spec: &str) -> Result<Vec<ShortPort>, String> {
 }
 
 fn range(text: &str) -> Result<(u16, u16), String> {
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let mut parts = text.split('-');
+    let first = parts.next().unwrap_or_default();
+    let last = parts.next().unwrap_or(first);
     let number = |text: &str| -> Result<u16, String> {
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         let port = digits.then(|| text.parse().ok()).flatten();

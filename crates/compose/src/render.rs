@@ -7,7 +7,7 @@ use crate::diagnostic::Diagnostic;
 use crate::load::{self, Steps, load_with};
 use crate::model::Project;
 use crate::reference;
-use crate::request::{Loaded, Request};
+use crate::request::Request;
 use crate::sha256;
 use crate::source::FileSource;
 use crate::yaml_out;
@@ -112,7 +112,7 @@ pub fn render_config(
     }
     let loaded = load_with(request, files, steps)?;
     let text = match &options.view {
-        View::Project => project_text(&loaded, options.format),
+        View::Project => project_text(loaded.canonical, options.format),
         View::Services => listed(loaded.project.services.keys()),
         View::Images => images(&loaded.project),
         View::Volumes => listed(loaded.project.volumes.keys()),
@@ -184,8 +184,7 @@ fn environment_text(environment: &Environment) -> String {
     environment.iter().map(|(name, value)| format!("{name}={value}\n")).collect()
 }
 
-fn project_text(loaded: &Loaded, format: Format) -> String {
-    let mut json = loaded.canonical.clone();
+fn project_text(mut json: Json, format: Format) -> String {
     if let Json::Object(map) = &mut json {
         // The reference does not print this section; what it prints is what people compare.
         map.shift_remove("models");

@@ -458,7 +458,7 @@ static PORT: Object = plain(&[
     ("name", TEXT),
     ("mode", TEXT),
     ("host_ip", TEXT),
-    ("target", INT),
+    ("target", ranged(kind::TEXT | kind::INT, Target::Int, 0, 65_535)),
     ("published", scalar(kind::TEXT | kind::INT, Target::Text)),
     ("protocol", TEXT),
     ("app_protocol", TEXT),

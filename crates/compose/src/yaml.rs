@@ -39,11 +39,6 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// How many nodes are left.
-    pub fn nodes(&self) -> usize {
-        self.nodes
-    }
-
     /// Takes room for so many nodes and bytes of text; false if there is none.
     pub fn take(&mut self, nodes: usize, text: usize) -> bool {
         match (self.nodes.checked_sub(nodes), self.text.checked_sub(text)) {
