@@ -1,6 +1,6 @@
 //! Images: looking, pulling, naming, removing.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,15 +9,13 @@ use bollard::errors::Error;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, pin_mut};
 use serde_json::{Map, Value, json};
-use shiplap_compose::model::{Build, ByteSize, Ulimit};
 use shiplap_model::{
-    BuildRequest, EngineError, EngineErrorKind, ImageInfo, Progress, ProgressSink, RegistryAnswer,
+    EngineError, EngineErrorKind, ImageInfo, Progress, ProgressSink, RegistryAnswer,
 };
 
 use crate::client::{Call, Lines, SHORT_LIMIT, encoded};
-use crate::context::{Context, buildkit_feature, tar_stream};
 use crate::engine::DockerEngine;
-use crate::error::{self, from_bollard, invalid, scrubbed};
+use crate::error::{self, from_bollard};
 use crate::inspect::milliseconds;
 use crate::observe::found;
 use crate::registry;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde_json::Value;
 use shiplap_model::{
     COMPOSE_NUMBER, COMPOSE_SERVICE, ContainerState, DEPLOYMENT, FIELDS, FieldDigests, Health,
-    NetworkAddress, ObservedContainer, PublishedPort,
+    NAMES, Names, NetworkAddress, ObservedContainer, PublishedPort,
 };
 
 use crate::daemon::Daemon;

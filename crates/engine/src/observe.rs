@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt, TryStreamExt, future, stream};
 use serde_json::{Value, json};
 use shiplap_model::{
-    COMPOSE_ONEOFF, COMPOSE_PROJECT, Desired, EngineError, EngineErrorKind, Fields, ImageInfo,
+    COMPOSE_ONEOFF, COMPOSE_PROJECT, Desired, EngineError, EngineErrorKind, Fields, Names,
     Observed, ObservedContainer, ObservedNetwork, ObservedVolume, ServiceSpec,
 };
 
@@ -59,7 +59,7 @@ impl DockerEngine {
         let inspected: Vec<Value> = inspected.into_iter().flatten().collect();
         let image_ids: BTreeSet<String> =
             inspected.iter().filter_map(|i| i["Image"].as_str().map(str::to_owned)).collect();
-        let found: Vec<(String, Option<(ImageInfo, Arc<Value>)>)> = stream::iter(image_ids)
+        let found: Vec<(String, Option<(_, Arc<Value>)>)> = stream::iter(image_ids)
             .map(|id| async move {
                 let image = self.inspect_image_with_config(&id).await?;
                 Ok::<_, EngineError>((id, image))

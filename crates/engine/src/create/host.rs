@@ -13,6 +13,9 @@ use super::network::filled;
 use super::{Conversion, Unfit};
 use crate::daemon::ApiVersion;
 
+/// A list, or nothing where the engine shall do as it likes.
+type Words = Option<Vec<String>>;
+
 impl Conversion<'_> {
     pub(super) fn host_config(&self) -> Result<HostConfig, Unfit> {
         let service = self.service();
@@ -84,7 +87,7 @@ impl Conversion<'_> {
     }
 
     /// Security options, and the paths to mask where the option that unmasks all is given.
-    fn security(&self) -> Result<(Option<Vec<String>>, Option<Vec<String>>), Unfit> {
+    fn security(&self) -> Result<(Words, Words), Unfit> {
         let mut options = Vec::new();
         let mut paths = None;
         for option in &self.service().security_opt {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use bollard::models::{EndpointIpamConfig, EndpointSettings, PortBinding, PortMap};
 use shiplap_compose::model::Attachment;
+use shiplap_model::Names;
 
 use super::{Conversion, Unfit};
 use crate::daemon::ApiVersion;
