@@ -190,8 +190,15 @@ impl Side<'_> {
         if !shares_name && !given_by_engine {
             put(fields, "hostname", &config["Hostname"]);
         }
-        // Engines from API 1.44 on keep it with the endpoint, mixed with generated addresses.
-        put(fields, "mac_address", &config["MacAddress"]);
+        // From API 1.44 on it is asked for with the main network. What an engine says there may
+        // be an address of its own choice; what was asked for, it still says with the container.
+        let main = self.host["NetworkMode"].as_str().and_then(|name| self.networks.get(name));
+        match main.map(|endpoint| &endpoint["MacAddress"]) {
+            Some(asked) if self.id.is_empty() && !is_blank(asked) => {
+                put(fields, "mac_address", asked);
+            }
+            _ => put(fields, "mac_address", &config["MacAddress"]),
+        }
     }
 
     fn environment(&self, fields: &mut Fields) {

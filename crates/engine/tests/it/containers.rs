@@ -103,7 +103,7 @@ async fn a_secret_does_not_appear_in_an_error() {
 async fn networks_volumes_and_files_are_there_at_the_start() {
     let Some(engine) = engine().await else { return };
     let lab = Lab::new("net");
-    let net = lab.net(79);
+    let net = lab.net();
     let pool = format!(r#"{{"ipam":{{"config":[{{"subnet":"{net}.0/24"}}]}},"internal":true}}"#);
     let (front, back) = (network(&lab, "front", "{}"), network(&lab, "back", &pool));
     let eight = (0..8).map(|_| engine.create_network(&front));

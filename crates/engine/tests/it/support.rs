@@ -50,6 +50,7 @@ pub fn skip<T>(reason: &str) -> Option<T> {
 pub struct Lab {
     pub name: String,
     pub folder: tempfile::TempDir,
+    number: u32,
 }
 
 impl Lab {
@@ -57,12 +58,12 @@ impl Lab {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("slt-{purpose}-{}-{number}", std::process::id());
-        Self { name, folder: tempfile::tempdir().unwrap() }
+        Self { name, folder: tempfile::tempdir().unwrap(), number }
     }
 
     /// Three parts of an address range that another run of the tests hardly has.
-    pub fn net(&self, number: u8) -> String {
-        format!("10.{}.{number}", 100 + std::process::id() % 150)
+    pub fn net(&self) -> String {
+        format!("10.{}.{}", 100 + std::process::id() % 150, self.number % 250)
     }
 
     pub fn path(&self) -> &Path {
