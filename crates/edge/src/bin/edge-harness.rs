@@ -11,8 +11,7 @@ fn main() -> std::io::Result<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [_, "worker"] => worker::run(WorkerConfig { build: "harness".to_owned(), threads: 2 }),
         [_, "supervisor", state_dir, socket, ref rest @ ..] => {
-            let own = std::env::current_exe()?;
-            let command = vec![own.into_os_string(), "worker".into()];
+            let command = vec!["/proc/self/exe".into(), "worker".into()];
             let mut config = SupervisorConfig::new(state_dir, socket, command);
             if let Some(grace) = rest.first().and_then(|text| text.parse().ok()) {
                 config.stop_grace = Duration::from_millis(grace);

@@ -52,7 +52,8 @@ pub struct SupervisorConfig {
     pub socket_path: PathBuf,
     /// The group that may use the admin API; none leaves it to the process's own group.
     pub socket_gid: Option<u32>,
-    /// The program and arguments that run [`crate::worker::run`].
+    /// The program and arguments that run [`crate::worker::run`]. The program must be of the same
+    /// build also after an upgrade has replaced the file: `/proc/self/exe` always is.
     pub worker_command: Vec<OsString>,
     /// The user the worker runs as, when the supervisor is root.
     pub worker_uid: u32,
@@ -161,7 +162,19 @@ impl Supervisor {
         let mut failures = 0;
         loop {
             self.serves_since = None;
-            let (mut child, channel) = self.start_worker()?;
+            let (mut child, channel) = match self.start_worker() {
+                Ok(worker) => worker,
+                Err(error) if self.restarts == 0 => return Err(error),
+                Err(error) => {
+                    // Out of memory or processes, perhaps. The sockets are worth waiting with.
+                    event("supervisor", "worker-start-failed", &[("error", &error)]);
+                    failures += 1;
+                    if signals.within(back_off(failures.max(2))).await {
+                        return Ok(());
+                    }
+                    continue;
+                }
+            };
             let pid = child.id().unwrap_or(0);
             event("supervisor", "worker-started", &[("pid", &pid)]);
             let end = self.session(&mut child, &channel, &mut signals).await;
@@ -172,7 +185,7 @@ impl Supervisor {
                 End::Broken(reason) => {
                     event("supervisor", "worker-killed", &[("pid", &pid), ("reason", &reason)]);
                     let _ = child.start_kill();
-                    child.wait().await?.to_string()
+                    child.wait().await.map_or_else(|e| e.to_string(), |status| status.to_string())
                 }
             };
             if self.stopping {

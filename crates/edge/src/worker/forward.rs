@@ -15,7 +15,7 @@ use super::headers;
 use super::hold::{Patience, Rejection};
 use super::http::{Activity, tunnel};
 use super::routing::Claim;
-use super::upstream::{Connection, Fitness, SETTLING};
+use super::upstream::{Choice, Connection, SETTLING};
 
 /// So often a request that was written, but not answered, is sent again if it may be.
 const MAX_REPEATS: u32 = 2;
@@ -27,8 +27,14 @@ const MAX_UNSENT: u32 = 3;
 struct Outgoing {
     parts: Parts,
     body: Option<Incoming>,
-    /// May be sent again after it was sent: GET, HEAD or OPTIONS without a body.
-    fitness: Fitness,
+    repeatable: Repeatable,
+}
+
+/// Whether a request may be sent again after it was sent: GET, HEAD or OPTIONS without a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repeatable {
+    Yes,
+    No,
 }
 
 /// What one attempt came to.
@@ -84,6 +90,10 @@ impl Core {
     ) -> Result<(Response<Incoming>, Connection, Claim), Box<Response<AnswerBody>>> {
         let mut patience = Patience::default();
         let (mut repeats, mut unsent) = (0, 0);
+        let mut choice = match outgoing.repeatable {
+            Repeatable::Yes => Choice::Any,
+            Repeatable::No => Choice::Fresh,
+        };
         loop {
             let gone = || activity.client_gone();
             let claim = match self.claim(listener, &mut patience, gone).await {
@@ -91,7 +101,7 @@ impl Core {
                 Err(rejection) => return Err(Box::new(rejected(rejection, activity))),
             };
             let replica = claim.replica().clone();
-            let connection = match Connection::get(&replica, outgoing.fitness).await {
+            let connection = match Connection::get(&replica, choice).await {
                 Ok(Some(connection)) => connection,
                 // Hold it.
                 Ok(None) => continue,
@@ -101,6 +111,7 @@ impl Core {
                 }
             };
             let used = connection.used;
+            choice = Choice::New;
             match outgoing.send(connection).await {
                 Attempt::Answered(response, connection) => {
                     return Ok((response, connection, claim));
@@ -159,13 +170,13 @@ impl Outgoing {
     fn new(parts: Parts, body: Incoming) -> Outgoing {
         let empty = body.is_end_stream();
         let safe = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
-        let fitness = if empty && safe { Fitness::Repeatable } else { Fitness::Once };
-        Outgoing { parts, body: (!empty).then_some(body), fitness }
+        let repeatable = if empty && safe { Repeatable::Yes } else { Repeatable::No };
+        Outgoing { parts, body: (!empty).then_some(body), repeatable }
     }
 
     async fn send(self, mut connection: Connection) -> Attempt {
-        let Outgoing { parts, body, fitness } = self;
-        let again = (fitness == Fitness::Repeatable).then(|| parts.clone());
+        let Outgoing { parts, body, repeatable } = self;
+        let again = (repeatable == Repeatable::Yes).then(|| parts.clone());
         let body = body.map_or(RequestBody::Empty, RequestBody::Stream);
         let request = Request::from_parts(parts, body);
         let sent = {
@@ -191,9 +202,9 @@ impl Outgoing {
                 RequestBody::Empty => None,
                 RequestBody::Stream(body) => Some(body),
             };
-            return Attempt::Unsent(Outgoing { parts, body, fitness }, failure.into_error());
+            return Attempt::Unsent(Outgoing { parts, body, repeatable }, failure.into_error());
         }
-        let again = again.map(|parts| Outgoing { parts, body: None, fitness });
+        let again = again.map(|parts| Outgoing { parts, body: None, repeatable });
         Attempt::Unanswered(again, failure.into_error())
     }
 }

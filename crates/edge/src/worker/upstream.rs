@@ -57,27 +57,29 @@ pub(super) struct Connection {
 /// A new connection that has not been answered on for so long has left the replica's accept queue.
 pub(super) const SETTLING: Duration = Duration::from_millis(50);
 
-/// What a connection must be fit for.
+/// Which connections a request may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fitness {
-    /// A request that may be sent again.
-    Repeatable,
-    /// One that may not.
-    Once,
+pub(super) enum Choice {
+    /// Any: it may be sent again.
+    Any,
+    /// One that was used just now, or a new one: it may not be sent again.
+    Fresh,
+    /// A new one: it was on another that broke, and when a replica dies, all kept ones do.
+    New,
 }
 
 impl Connection {
     /// An idle one, or a new one; none if the replica was found to be out of reach meanwhile.
     pub(super) async fn get(
         replica: &Arc<Replica>,
-        fitness: Fitness,
+        choice: Choice,
     ) -> io::Result<Option<Connection>> {
-        if let Some(connection) = Connection::idle(replica, fitness) {
+        if let Some(connection) = Connection::idle(replica, choice) {
             return Ok(Some(connection));
         }
         let settling = replica.connecting.clone().acquire_owned().await.expect("never closed");
         // While waiting for the permit, others may have finished.
-        if let Some(connection) = Connection::idle(replica, fitness) {
+        if let Some(connection) = Connection::idle(replica, choice) {
             return Ok(Some(connection));
         }
         // Or have failed.
@@ -96,14 +98,17 @@ impl Connection {
         Ok(Some(Connection { sender, used: false, replica, epoch, settling }))
     }
 
-    fn idle(replica: &Arc<Replica>, fitness: Fitness) -> Option<Connection> {
+    fn idle(replica: &Arc<Replica>, choice: Choice) -> Option<Connection> {
+        if choice == Choice::New {
+            return None;
+        }
         let epoch = replica.epoch();
         let mut idle = replica.idle().lock().expect("no panic while held");
         while let Some(one) = idle.pop() {
             if !one.sender.is_ready() || !one.is_usable() {
                 continue;
             }
-            if fitness == Fitness::Once && one.since.elapsed() > FRESH {
+            if choice == Choice::Fresh && one.since.elapsed() > FRESH {
                 // The most recent is on top: all others are older.
                 idle.push(one);
                 return None;
