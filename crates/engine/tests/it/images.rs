@@ -121,10 +121,12 @@ const DEFAULTS: &str = "FROM busybox:latest\nENV FROM_IMAGE=1 SHARED=image\nLABE
 #[tokio::test]
 async fn what_an_image_brings_is_not_told_apart_from_its_repetition() {
     let (Some(engine), Some(peer)) = (engine().await, compose_peer()) else { return };
+    // Before the project: containers have to go before their image does.
+    let mut built = Built { engine: engine.clone(), names: Vec::new() };
     let lab = Lab::new("brings");
     let request = request(&lab, json!({"dockerfile_inline": DEFAULTS}));
     engine.build(&request, sink().0).await.unwrap();
-    let _built = Built { engine: engine.clone(), names: vec![request.tag.clone()] };
+    built.names.push(request.tag.clone());
     let services = json!({
         "silent": {},
         "repeats": {"environment": {"SHARED": "image"}, "labels": {"of-image": "yes"},
