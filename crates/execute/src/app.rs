@@ -5,6 +5,7 @@ mod deploy;
 mod desired;
 mod images;
 mod prune;
+mod retire;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +16,7 @@ use shiplap_model::{
     Engine, EngineError, LeaseHeld, Ledger, LedgerError, Observed, Outcome, Plan, Refusal, Router,
     RouterError, Scope,
 };
-use shiplap_plan::{Limits, Selection};
+use shiplap_plan::{Limits, Selection, Standby};
 
 use crate::{Cancel, KeepFailed, Reporter};
 
@@ -89,6 +90,8 @@ pub struct Request {
     pub force: bool,
     /// Whether failed replicas stay for a look.
     pub keep_failed: KeepFailed,
+    /// What becomes of replicas that the edge has left.
+    pub standby: Standby,
     /// How long things may take.
     pub limits: Limits,
     /// Why, for history.

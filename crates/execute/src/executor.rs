@@ -260,6 +260,8 @@ async fn interrupted(run: &Run, action: &shiplap_model::Action) -> String {
         | Action::Drain { .. }
         | Action::Watch { .. } => run.cancel.cancelled().await,
         Action::EnsureEdge
+        | Action::EnsureHolder(_)
+        | Action::RemoveHolder { .. }
         | Action::CreateNetwork(_)
         | Action::CreateVolume(_)
         | Action::Create(_)

@@ -44,9 +44,23 @@ pub struct CreateReplica {
     pub labels: BTreeMap<String, String>,
     /// Ports that the engine itself publishes, because the edge cannot carry them.
     pub publish: Vec<PublishedPort>,
+    /// Who carries the service's names on its networks.
+    pub names: Names,
     /// For `network_mode`, `ipc` and `pid` of the form `service:NAME`, and for `volumes_from`:
     /// the name of the container that stands for the service.
     pub peers: BTreeMap<String, String>,
+}
+
+/// Who carries a service's names (its own, its aliases, its live containers') on its networks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Names {
+    /// Its containers, as with Compose: a name appears when a container starts, before it works,
+    /// and goes when it has ended.
+    #[default]
+    Own,
+    /// A name holder: an idle container in whose network namespace the edge listens, so that
+    /// callers inside the networks are routed like those outside.
+    Held,
 }
 
 /// A network to make.

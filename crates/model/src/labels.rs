@@ -31,5 +31,11 @@ pub const ENVIRONMENT: &str = "shiplap.environment";
 pub const DEPLOYMENT: &str = "shiplap.deployment";
 /// Digests of the fields that a container was made from, see [`Fields`](crate::Fields).
 pub const FIELDS: &str = "shiplap.fields";
-/// What a container of Shiplap's own does: `edge`.
+/// `held` on a replica whose service's names belong to a name holder.
+pub const NAMES: &str = "shiplap.names";
+/// What a container of Shiplap's own does: `edge` or `names`.
 pub const ROLE: &str = "shiplap.role";
+/// Of a name holder: `project/environment`.
+pub const OWNER: &str = "shiplap.owner";
+/// Of a name holder: the services whose names it carries, separated by commas.
+pub const HELD_SERVICES: &str = "shiplap.services";

@@ -17,7 +17,7 @@ mod secret;
 pub use desired::{Desired, FieldDigests, Fields, InjectedFile, ServiceSpec};
 pub use engine::{
     BuildRequest, CreateReplica, Engine, EngineError, EngineErrorKind, EngineInfo, EngineNetwork,
-    EngineVolume, ExecResult, Progress, ProgressSink, RegistryAnswer,
+    EngineVolume, ExecResult, Names, Progress, ProgressSink, RegistryAnswer,
 };
 pub use image::{ImageInfo, ImageOrigin, ImagePin};
 pub use labels::*;
@@ -30,12 +30,13 @@ pub use observed::{
     ObservedNetwork, ObservedVolume, PublishedPort,
 };
 pub use plan::{
-    Action, Cause, Change, ChangeKind, Gate, Goal, Note, Phase, Plan, PortProbe, Refusal,
-    RouteIntent, RouteTarget, Step, StepId, Strategy,
+    Action, Cause, Change, ChangeKind, Gate, Goal, HealthGate, NameTarget, Note, Phase, Plan,
+    PortProbe, Refusal, RouteIntent, RouteTarget, Step, StepId, Strategy,
 };
 pub use replica::{BASE_NAME_LIMIT, ReplicaName, Standing};
 pub use router::{
-    ListenerSpec, PoolKey, PoolSpec, PoolStatus, ProbeKind, ProbeOutcome, ProbeRequest, Protocol,
-    RouteChange, RoutedReplica, Router, RouterError, RouterState,
+    HolderSpec, HolderStatus, ListenerSpec, NameListener, PoolKey, PoolSpec, PoolStatus, ProbeKind,
+    ProbeOutcome, ProbeRequest, Protocol, RouteChange, RoutedReplica, Router, RouterError,
+    RouterState,
 };
 pub use secret::Secret;

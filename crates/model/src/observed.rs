@@ -37,6 +37,8 @@ pub struct ObservedContainer {
     pub service: String,
     /// The replica's number, from 1.
     pub number: u32,
+    /// Who carries the service's names.
+    pub names: crate::Names,
     /// The deployment that made it; nothing when somebody else did.
     pub deployment: Option<u64>,
     /// What it is doing.

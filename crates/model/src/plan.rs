@@ -207,11 +207,22 @@ pub struct PortProbe {
     pub path: String,
 }
 
+/// What a gate asks of a container's own health check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HealthGate {
+    /// There is none.
+    None,
+    /// It must pass.
+    Pass,
+    /// It passed before the container was frozen; that its ports answer again is enough.
+    Passed,
+}
+
 /// What must hold before a new replica counts as working.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gate {
-    /// Whether the container's own health check must pass.
-    pub healthcheck: bool,
+    /// What is asked of the container's own health check.
+    pub healthcheck: HealthGate,
     /// Ports that must answer from outside.
     pub ports: Vec<PortProbe>,
     /// How long it must have been running without a restart.
@@ -237,6 +248,15 @@ pub struct RouteTarget {
     pub networks: Vec<String>,
 }
 
+/// A service that is answered for inside a name holder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameTarget {
+    /// Name of the holder's container.
+    pub holder: String,
+    /// The service.
+    pub service: String,
+}
+
 /// A change of routes, in terms of container names. What it does not name stays.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RouteIntent {
@@ -244,6 +264,9 @@ pub struct RouteIntent {
     pub pools: Vec<RouteTarget>,
     /// Listeners to open.
     pub listeners: Vec<ListenerSpec>,
+    /// Services to answer for inside name holders: on the ports of their pools above, and on
+    /// those that their replicas are found listening on.
+    pub names: Vec<NameTarget>,
     /// Pools to remove.
     pub drop_pools: Vec<PoolKey>,
     /// Listeners to close.
@@ -267,6 +290,13 @@ pub enum Action {
     },
     /// Makes sure that the edge runs.
     EnsureEdge,
+    /// Makes a name holder.
+    EnsureHolder(Box<crate::HolderSpec>),
+    /// Removes a name holder.
+    RemoveHolder {
+        /// Its name.
+        name: String,
+    },
     /// Makes a network.
     CreateNetwork(Box<EngineNetwork>),
     /// Makes a volume.
@@ -390,6 +420,10 @@ impl fmt::Display for Action {
             Self::Pull { image, .. } => write!(f, "pull {}", image.reference),
             Self::Build { request } => write!(f, "build {}", request.tag),
             Self::EnsureEdge => f.write_str("make sure the edge runs"),
+            Self::EnsureHolder(holder) => {
+                write!(f, "hold the names of {} in {}", holder.services.join(" "), holder.name)
+            }
+            Self::RemoveHolder { name } => write!(f, "remove {name}"),
             Self::CreateNetwork(network) => write!(f, "create network {}", network.name),
             Self::CreateVolume(volume) => write!(f, "create volume {}", volume.name),
             Self::Create(replica) => write!(f, "create {}", replica.name),

@@ -118,10 +118,46 @@ pub struct RouteChange {
     pub pools: Vec<PoolSpec>,
     /// Listeners to open; one that is open already stays open.
     pub listeners: Vec<ListenerSpec>,
+    /// Listeners to open inside name holders. One that another service has already is left out:
+    /// it was found by looking, and nobody declared it.
+    pub names: Vec<NameListener>,
     /// Pools to remove.
     pub drop_pools: Vec<PoolKey>,
     /// Listeners to close.
     pub drop_listeners: Vec<ListenerSpec>,
+}
+
+/// A listener inside a name holder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameListener {
+    /// Name of the holder's container.
+    pub holder: String,
+    /// The pool that answers; the port is the pool's own.
+    pub pool: PoolKey,
+}
+
+/// A name holder to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HolderSpec {
+    /// Its container's name.
+    pub name: String,
+    /// `project/environment`.
+    pub owner: String,
+    /// The services whose names it carries.
+    pub services: Vec<String>,
+    /// Names on each network, by the network's engine name.
+    pub networks: BTreeMap<String, Vec<String>>,
+}
+
+/// A name holder as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HolderStatus {
+    /// What it was made as.
+    pub spec: HolderSpec,
+    /// Whether it runs.
+    pub running: bool,
+    /// Pools that are answered for inside it.
+    pub pools: Vec<PoolKey>,
 }
 
 /// What the edge does for one environment.
@@ -133,8 +169,10 @@ pub struct RouterState {
     pub generation: u64,
     /// The environment's pools.
     pub pools: BTreeMap<PoolKey, PoolStatus>,
-    /// The environment's listeners.
+    /// The environment's listeners on the host.
     pub listeners: Vec<ObservedListener>,
+    /// The environment's name holders, in order of name.
+    pub holders: Vec<HolderStatus>,
     /// Host ports that *other* environments hold, with the owner.
     pub foreign_listeners: Vec<(IpAddr, u16, String)>,
 }
@@ -196,6 +234,15 @@ pub struct ProbeOutcome {
 pub trait Router: Send + Sync {
     /// Makes sure that an edge runs and answers. Safe to repeat.
     async fn ensure(&self) -> Result<(), RouterError>;
+
+    /// Makes sure that a name holder runs, attached to its networks. Safe to repeat.
+    async fn ensure_holder(&self, holder: &HolderSpec) -> Result<(), RouterError>;
+
+    /// Removes a name holder. One that is gone is no error.
+    async fn remove_holder(&self, name: &str) -> Result<(), RouterError>;
+
+    /// TCP ports that something listens on inside a container, other than on its loopback.
+    async fn listening_ports(&self, container_id: &str) -> Result<Vec<u16>, RouterError>;
 
     /// What it does for one environment; nothing when no edge runs.
     async fn state(&self, owner: &str) -> Result<Option<RouterState>, RouterError>;

@@ -21,10 +21,11 @@ use std::time::Duration;
 
 use shiplap_compose::model::Condition;
 use shiplap_model::{
-    Cause, Change, ChangeKind, Desired, Goal, ImageOrigin, Observed, ObservedContainer, Plan,
-    Refusal, ReplicaName, Standing, Strategy,
+    Cause, Change, ChangeKind, Desired, Goal, ImageOrigin, NameTarget, Observed, ObservedContainer,
+    Plan, PoolKey, Protocol, Refusal, ReplicaName, Standing, Strategy,
 };
 
+use crate::naming::{self, Naming};
 use crate::policy::{Policy, Selection};
 use crate::routes::{self, Wanted};
 use crate::service::{ServicePlan, gate_words, plan_service};
@@ -43,6 +44,8 @@ pub(crate) struct Context<'a> {
     pub services: BTreeMap<&'a str, ServicePlan<'a>>,
     /// Host ports that the edge should hold, by service; only where it can.
     pub wanted: BTreeMap<&'a str, Vec<Wanted>>,
+    /// Who carries the services' names.
+    pub naming: Naming,
     /// Containers of services that are not in the file, by service.
     pub orphans: BTreeMap<&'a str, Vec<&'a ObservedContainer>>,
 }
@@ -60,6 +63,28 @@ impl<'a> Context<'a> {
             }
         }
         found
+    }
+
+    /// All pools of a service: of the ports that it publishes, and of those that it is called on
+    /// inside its networks.
+    pub fn pools_of(&self, service: &str) -> BTreeSet<PoolKey> {
+        let inner = naming::held_pools(&self.naming, self.desired, self.observed, service);
+        let outer = self.wanted.get(service).into_iter().flatten();
+        inner.into_iter().chain(outer.map(|w| w.listener.pool.clone())).collect()
+    }
+
+    /// The holders of a service's names, as targets of a route.
+    pub fn names_of(&self, service: &str) -> Vec<NameTarget> {
+        let holders = self.naming.by_service.get(service).into_iter().flatten();
+        let target =
+            |holder: &String| NameTarget { holder: holder.clone(), service: service.to_owned() };
+        holders.map(target).collect()
+    }
+
+    /// How one of a service's pools speaks, where the file says so.
+    pub fn protocol_of(&self, key: &PoolKey) -> Option<Protocol> {
+        let wanted = self.wanted.get(key.service.as_str()).into_iter().flatten();
+        wanted.filter(|w| w.listener.pool == *key).find_map(|w| w.protocol)
     }
 
     /// Name of an observed container.
@@ -178,20 +203,22 @@ fn contextualise<'a>(
     if !refusals.is_empty() {
         return Err(refusals);
     }
+    let naming = naming::naming(desired, observed, &services);
     for (name, service) in &mut services {
         let wanted = wanted.get_mut(name).expect("every service has an entry");
         // What the engine still publishes for a replica that stays, the edge cannot hold.
         if service.keep.iter().any(|c| routes::published_by_engine(c, wanted)) {
             wanted.clear();
         }
-        let in_place = routes::is_in_place(observed.router.as_ref(), wanted, &service.keep);
+        let in_place = routes::is_in_place(observed.router.as_ref(), wanted, &service.keep)
+            && naming::answers(&naming, observed, name);
         if service.kind == ChangeKind::Keep && chosen.contains(*name) && !in_place {
             service.kind = ChangeKind::Route;
             service.causes = vec![Cause::Route];
         }
     }
     let orphans = orphans(desired, observed);
-    Ok(Context { desired, observed, policy, order, services, wanted, orphans })
+    Ok(Context { desired, observed, policy, order, services, wanted, naming, orphans })
 }
 
 /// The selected services, and what they need that has no container yet.

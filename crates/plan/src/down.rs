@@ -32,6 +32,10 @@ pub(crate) fn plan(desired: &Desired, observed: &Observed, policy: &Policy) -> P
         let action = Action::Remove { container: container.name.clone(), grace };
         removed.push(push(action, Some(&container.service), after.clone()));
     }
+    for holder in observed.router.iter().flat_map(|router| &router.holders) {
+        let name = holder.spec.name.clone();
+        removed.push(push(Action::RemoveHolder { name }, None, after.clone()));
+    }
     let own = |project: &Option<String>| project.as_deref() == Some(desired.project.as_str());
     for (name, _) in observed.networks.iter().filter(|(_, network)| own(&network.project)) {
         push(Action::RemoveNetwork { name: name.clone() }, None, removed.clone());

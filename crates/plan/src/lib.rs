@@ -5,6 +5,7 @@
 mod assemble;
 mod down;
 mod fields;
+mod naming;
 mod notes;
 mod policy;
 mod render;
@@ -14,5 +15,5 @@ mod strategy;
 
 pub use assemble::plan;
 pub use fields::fields_of;
-pub use policy::{Limits, Policy, Selection};
+pub use policy::{Limits, Policy, Selection, Standby};
 pub use render::{render, render_steps, to_json};

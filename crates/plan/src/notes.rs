@@ -1,6 +1,6 @@
 //! What a user should know before acting.
 
-use shiplap_model::{ChangeKind, ImageOrigin, Note};
+use shiplap_model::{ChangeKind, HealthGate, ImageOrigin, Names, Note};
 
 use crate::assemble::Context;
 
@@ -11,7 +11,7 @@ pub(crate) fn notes(context: &Context<'_>) -> Vec<Note> {
         let gate = &service.gate;
         if !service.fresh.is_empty()
             && gate.ports.is_empty()
-            && !gate.healthcheck
+            && gate.healthcheck == HealthGate::None
             && !gate.completes
         {
             notes.push(note(
@@ -40,7 +40,9 @@ pub(crate) fn notes(context: &Context<'_>) -> Vec<Note> {
             ));
         } else if service.stops_first() {
             notes.push(down_while(context, name, &service.reason));
-        } else if !context.dependents(name).is_empty() {
+        } else if service.leave.iter().any(|old| old.names == Names::Own)
+            && !context.dependents(name).is_empty()
+        {
             let callers: Vec<&str> = context.dependents(name).into_iter().collect();
             notes.push(note(
                 "inner-calls",

@@ -53,6 +53,16 @@ impl Default for Limits {
     }
 }
 
+/// What becomes of the replicas of a release that is not current any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Standby {
+    /// They are frozen where they can be: a rollback thaws them and needs no boot.
+    Frozen,
+    /// They are stopped.
+    #[default]
+    Stopped,
+}
+
 /// What the user asked for besides the desired state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -68,6 +78,8 @@ pub struct Policy {
     pub remove_orphans: bool,
     /// Whether `down` removes the project's volumes too.
     pub remove_volumes: bool,
+    /// What becomes of replicas that the edge has left.
+    pub standby: Standby,
     /// How long things may take.
     pub limits: Limits,
     /// Version of the program, for labels.
@@ -85,6 +97,7 @@ impl Policy {
             force: BTreeSet::new(),
             remove_orphans: false,
             remove_volumes: false,
+            standby: Standby::Stopped,
             limits: Limits::default(),
             version: String::new(),
         }

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use shiplap_model::{
-    Cause, ChangeKind, ContainerState, Gate, Observed, ObservedContainer, PortProbe, Protocol,
-    Refusal, ReplicaName, ServiceSpec, Standing, Strategy,
+    Cause, ChangeKind, ContainerState, Gate, HealthGate, Observed, ObservedContainer, PortProbe,
+    Protocol, Refusal, ReplicaName, ServiceSpec, Standing, Strategy,
 };
 
 use crate::policy::Policy;
@@ -360,7 +360,7 @@ pub(crate) fn gate_of(spec: &ServiceSpec, policy: &Policy) -> Gate {
     ports.dedup_by_key(|probe| probe.port);
     let blind = ports.is_empty() && !healthcheck;
     Gate {
-        healthcheck,
+        healthcheck: if healthcheck { HealthGate::Pass } else { HealthGate::None },
         ports,
         steady: if blind { policy.limits.steady } else { Duration::ZERO },
         limit: policy.limits.gate + start_period,
@@ -374,7 +374,7 @@ pub(crate) fn gate_words(gate: &Gate) -> String {
         return "must end with code 0".to_owned();
     }
     let ports: Vec<String> = gate.ports.iter().map(protocol_word).collect();
-    match (gate.healthcheck, ports.is_empty()) {
+    match (gate.healthcheck != HealthGate::None, ports.is_empty()) {
         (true, true) => "health check".to_owned(),
         (true, false) => format!("health check and port {}", ports.join(", ")),
         (false, false) => format!("port {}", ports.join(", ")),

@@ -54,6 +54,15 @@ pub enum Command {
     Status,
     /// List deployments, newest first
     History(HistoryArgs),
+    /// Stop the frozen replicas of the release before a deployment (it starts this by itself)
+    #[command(hide = true)]
+    Retire {
+        /// The deployment
+        number: u64,
+        /// When, as a duration from now
+        #[arg(long, value_parser = duration)]
+        after: Duration,
+    },
     /// Show one deployment: what it made current, its plan and its journal
     Show {
         /// Its number [default: the newest]
@@ -132,6 +141,10 @@ pub struct Carry {
     /// Why, for history
     #[arg(short = 'm', long, value_name = "TEXT")]
     pub message: Option<String>,
+    /// How long replicas of the release before stay frozen, so that a rollback needs no boot;
+    /// then they are stopped. 0 stops them at once
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10m")]
+    pub standby: Duration,
     /// Keep replicas that failed, stopped and renamed, for a look
     #[arg(long)]
     pub keep_failed: bool,
@@ -310,6 +323,9 @@ pub enum EdgeCommand {
     /// Be the edge's supervisor (its container runs this)
     #[command(hide = true)]
     Supervise,
+    /// Be a name holder (its container runs this)
+    #[command(hide = true)]
+    HoldNames,
     /// Be the edge's worker (its supervisor runs this)
     #[command(hide = true)]
     Work,

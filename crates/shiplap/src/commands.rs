@@ -7,6 +7,7 @@ mod exec;
 mod logs;
 mod look;
 mod prune;
+mod retire;
 mod unsupported;
 
 use shiplap_compose::{Diagnostic, Severity};
@@ -34,6 +35,7 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Rollback(args) => carry::rollback(&project, &args, format).await,
         Command::Status => look::status(&project, format).await,
         Command::History(args) => look::history(&project, &args, format).await,
+        Command::Retire { number, after } => retire::retire(&project, number, after).await,
         Command::Show { number } => look::show(&project, number, format).await,
         Command::Logs(args) => logs::logs(&project, &args, format).await,
         Command::Exec(args) => exec::exec(&project, &args).await,

@@ -2,6 +2,7 @@
 //! adapter behind [`shiplap_model::Router`].
 
 mod container;
+mod holder;
 mod image;
 mod router;
 
@@ -45,6 +46,10 @@ pub fn role(command: &Command) -> ExitCode {
             let build = std::env::var(BUILD_VARIABLE).unwrap_or_default();
             worker::run(WorkerConfig { build, threads: 0 })
         }
+        Command::Edge(EdgeCommand::HoldNames) => loop {
+            // Being there is all there is to it: its network namespace is what counts.
+            std::thread::park();
+        },
         _ => unreachable!("only the edge's own roles come here"),
     };
     match result {

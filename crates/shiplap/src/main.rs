@@ -21,7 +21,9 @@ fn main() -> std::process::ExitCode {
         }
     };
     // The edge brings its own runtimes, and its worker must be alone in its process at first.
-    if let Command::Edge(EdgeCommand::Supervise | EdgeCommand::Work) = &cli.command {
+    if let Command::Edge(EdgeCommand::Supervise | EdgeCommand::Work | EdgeCommand::HoldNames) =
+        &cli.command
+    {
         return edge::role(&cli.command);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()

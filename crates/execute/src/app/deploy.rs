@@ -16,7 +16,7 @@ use super::{App, AppError, Intent, Planned, Report, Request, Source, binding, im
 use crate::{Event, Run, execute, now_ms};
 
 /// How long a lease lasts unless renewed: a deployer that is gone blocks nobody for longer.
-const LEASE_TTL: Duration = Duration::from_secs(30);
+pub(super) const LEASE_TTL: Duration = Duration::from_secs(30);
 /// How often it is renewed: two may fail before it is lost.
 const LEASE_RENEWAL: Duration = Duration::from_secs(10);
 
@@ -164,6 +164,7 @@ impl App {
             goal: intent.goal(&history),
             remove_orphans: request.remove_orphans,
             limits: request.limits,
+            standby: request.standby,
             version: self.version.clone(),
             selection: request.selection(),
             ..Policy::deploy(history.first().map_or(0, |newest| newest.number) + 1)

@@ -1,12 +1,15 @@
 //! One step's effect. Each can be repeated.
 
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use shiplap_model::{
     Action, ContainerState, EngineError, EngineErrorKind, Health, ImagePin, ProgressSink,
     RouteIntent, RouterError, Step, StepId,
 };
+use tokio::time::Instant;
 
 use super::{Learned, Run, StepError, gate, resolve};
 use crate::Event;
@@ -34,6 +37,8 @@ pub(super) async fn act(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Res
             Ok(())
         }
         Action::EnsureEdge => Ok(run.router.ensure().await?),
+        Action::EnsureHolder(holder) => Ok(run.router.ensure_holder(holder).await?),
+        Action::RemoveHolder { name } => Ok(run.router.remove_holder(name).await?),
         Action::CreateNetwork(network) => Ok(run.engine.create_network(network).await?),
         Action::CreateVolume(volume) => Ok(run.engine.create_volume(volume).await?),
         Action::Create(replica) => {
@@ -152,23 +157,27 @@ async fn rename(run: &Run, from: &str, to: &str) -> Result<(), StepError> {
 
 async fn watch(run: &Run, containers: &[String], window: Duration) -> Result<(), StepError> {
     let began = Instant::now();
-    let mut restarts = Vec::new();
+    let mut before = Vec::new();
     loop {
         for (index, name) in containers.iter().enumerate() {
             let Some(container) = run.engine.container(name).await? else {
                 return Err(StepError::Gate(format!("{name} was removed while it was watched")));
             };
-            if restarts.len() <= index {
-                restarts.push(container.restarts);
+            if before.len() <= index {
+                // The engine may still call a thawed replica what it was while frozen.
+                before.push((container.restarts, container.health == Some(Health::Unhealthy)));
             }
+            let (restarts, was_unhealthy) = before[index];
             let trouble = match (container.state, container.health) {
                 (ContainerState::Exited(0), _) if container.facts.get("restart").is_none() => None,
                 (ContainerState::Exited(code), _) => Some(format!("exited with {code}")),
                 (ContainerState::Dead | ContainerState::Restarting, _) => {
                     Some("crashed".to_owned())
                 }
-                _ if container.restarts > restarts[index] => Some("crashed".to_owned()),
-                (_, Some(Health::Unhealthy)) => Some("became unhealthy".to_owned()),
+                _ if container.restarts > restarts => Some("crashed".to_owned()),
+                (_, Some(Health::Unhealthy)) if !was_unhealthy => {
+                    Some("became unhealthy".to_owned())
+                }
                 _ => None,
             };
             if let Some(trouble) = trouble {

@@ -5,19 +5,19 @@
 //! here, since an engine runs it for the first time after a whole `interval`, 30 s by default.
 
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use shiplap_model::{
-    ContainerState, Gate, Health, ObservedContainer, PortProbe, ProbeKind, ProbeRequest, Protocol,
-    StepId,
+    ContainerState, Gate, Health, HealthGate, ObservedContainer, PortProbe, ProbeKind,
+    ProbeRequest, Protocol, StepId,
 };
+use tokio::time::Instant;
 
 use super::{Learned, Run, StepError, resolve};
 use crate::Event;
 
-/// Between looks, at first: the wait for a fast service ends within a tenth of a second of its
-/// being ready.
-const EAGER: Duration = Duration::from_millis(100);
+/// Between looks, at first: the wait for a fast service ends a moment after it is ready.
+const EAGER: Duration = Duration::from_millis(50);
 /// How long to look so often.
 const EAGER_FOR: Duration = Duration::from_secs(10);
 /// Between looks afterwards.
@@ -37,7 +37,11 @@ const TAIL_LINES: u32 = 10;
 struct Seen {
     answered: u32,
     checks: u32,
+    /// Whether the container's own check, run here, failed last time.
+    refuted: bool,
     connected: bool,
+    /// Since when it has been running, as seen from here, and the start that this is about.
+    running: Option<(Instant, Option<i64>)>,
     last: String,
 }
 
@@ -102,9 +106,10 @@ fn state(container: &ObservedContainer, gate: &Gate, seen: &Seen) -> Verdict {
         }
         // A port that does not answer yet means that it is still booting, whatever its own check
         // says meanwhile: a slow start is not a broken release.
+        // What the engine found out while it was frozen says nothing either: we ask ourselves first.
         ContainerState::Running
             if container.health == Some(Health::Unhealthy)
-                && gate.healthcheck
+                && seen.refuted
                 && (gate.ports.is_empty() || seen.connected) =>
         {
             Verdict::Fails(format!("is unhealthy: {}", seen.last))
@@ -115,7 +120,7 @@ fn state(container: &ObservedContainer, gate: &Gate, seen: &Seen) -> Verdict {
 }
 
 fn is_blind(gate: &Gate) -> bool {
-    gate.ports.is_empty() && !gate.healthcheck
+    gate.ports.is_empty() && gate.healthcheck == HealthGate::None
 }
 
 async fn look(
@@ -135,18 +140,22 @@ async fn look(
         *seen = Seen { last: "it restarts".to_owned(), ..Seen::default() };
         return Ok(false);
     }
-    let steady = container.started_ms.map_or(Duration::ZERO, |started| {
-        Duration::from_millis(u64::try_from(crate::now_ms() - started).unwrap_or(0))
-    });
-    if steady < gate.steady {
+    // The engine's clock may be another than ours: only what passes here is counted.
+    let since = match seen.running {
+        Some((since, started)) if started == container.started_ms => since,
+        _ => seen.running.insert((Instant::now(), container.started_ms)).0,
+    };
+    if since.elapsed() < gate.steady {
         "it has not been running for long enough".clone_into(&mut seen.last);
         return Ok(false);
     }
     if !ports(run, service, container, gate, seen, learned).await? {
         return Ok(false);
     }
-    if !gate.healthcheck || container.health == Some(Health::Healthy) {
-        return Ok(true);
+    match gate.healthcheck {
+        HealthGate::None | HealthGate::Passed => return Ok(true),
+        HealthGate::Pass if container.health == Some(Health::Healthy) => return Ok(true),
+        HealthGate::Pass => {}
     }
     healthcheck(run, container, gate, seen, command).await
 }
@@ -178,7 +187,7 @@ async fn ports(
         let outcome = run.router.probe(&request).await?;
         let status_is_fine = match outcome.http_status {
             // The service's own check knows better than a status of `/`.
-            Some(_) if gate.healthcheck => true,
+            Some(_) if gate.healthcheck != HealthGate::None => true,
             Some(status) => status < 500,
             None => true,
         };
@@ -230,6 +239,7 @@ async fn healthcheck(
     match run.engine.exec(&container.id, test, *limit).await {
         Ok(result) if result.exit_code == 0 => {
             seen.checks += 1;
+            seen.refuted = false;
             // A port that answers has shown that the process serves; where nothing else speaks
             // for it, one success may be the temporary server of a database's first start.
             let enough = if gate.ports.is_empty() { IN_A_ROW } else { 1 };
@@ -238,6 +248,7 @@ async fn healthcheck(
         }
         Ok(result) => {
             seen.checks = 0;
+            seen.refuted = true;
             let said = result.output.trim().lines().last().unwrap_or_default().trim().to_owned();
             seen.last = format!("its health check ended with {}: {said}", result.exit_code);
             Ok(false)

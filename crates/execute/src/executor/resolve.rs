@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use shiplap_model::{
-    Desired, ImageOrigin, NetworkAddress, ObservedContainer, PoolSpec, ProbeKind, ProbeRequest,
-    Protocol, RouteChange, RouteIntent, RouteTarget, RoutedReplica,
+    Desired, ImageOrigin, NameListener, NetworkAddress, ObservedContainer, PoolSpec, ProbeKind,
+    ProbeRequest, Protocol, RouteChange, RouteIntent, RouteTarget, RoutedReplica,
 };
 
 use super::{Learned, Run, StepError};
@@ -34,16 +34,53 @@ pub(super) async fn route_change(
     intent: &RouteIntent,
     learned: &Mutex<Learned>,
 ) -> Result<RouteChange, StepError> {
+    let mut targets = intent.pools.clone();
+    for name in &intent.names {
+        for found in found_ports(run, intent, &name.service).await? {
+            if !targets.iter().any(|target| target.key == found.key) {
+                targets.push(found);
+            }
+        }
+    }
     let mut pools = Vec::new();
-    for target in &intent.pools {
+    for target in &targets {
         pools.push(pool(run, target, learned).await?);
     }
+    let names = intent.names.iter().flat_map(|name| {
+        let own = pools.iter().filter(|pool| pool.key.service == name.service);
+        own.map(|pool| NameListener { holder: name.holder.clone(), pool: pool.key.clone() })
+    });
     Ok(RouteChange {
-        pools,
+        names: names.collect(),
         listeners: intent.listeners.clone(),
         drop_pools: intent.drop_pools.clone(),
         drop_listeners: intent.drop_listeners.clone(),
+        pools,
     })
+}
+
+/// Pools for ports that nobody declared and that a service's replicas listen on nevertheless:
+/// its callers inside the networks may use them.
+async fn found_ports(
+    run: &Run,
+    intent: &RouteIntent,
+    service: &str,
+) -> Result<Vec<RouteTarget>, StepError> {
+    let Some(known) = intent.pools.iter().find(|pool| pool.key.service == service) else {
+        return Ok(Vec::new());
+    };
+    let Some(first) = known.replicas.first() else { return Ok(Vec::new()) };
+    let Some(container) = run.engine.container(first).await? else { return Ok(Vec::new()) };
+    if !container.state.is_running() {
+        return Ok(Vec::new());
+    }
+    let ports = run.router.listening_ports(&container.id).await?;
+    let target = |port| RouteTarget {
+        key: shiplap_model::PoolKey { port, ..known.key.clone() },
+        protocol: None,
+        ..known.clone()
+    };
+    Ok(ports.into_iter().map(target).collect())
 }
 
 async fn pool(

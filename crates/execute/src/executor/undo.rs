@@ -69,6 +69,7 @@ fn again(run: &Run) -> Run {
 /// How a step is undone, in words; nothing where there is nothing to undo.
 fn words(run: &Run, step: &Step) -> Option<String> {
     match &step.action {
+        Action::EnsureHolder(holder) => Some(format!("remove {}", holder.name)),
         Action::CreateNetwork(network) => Some(format!("remove network {}", network.name)),
         Action::Create(replica) => Some(match run.keep_failed {
             KeepFailed::No => format!("remove {}", replica.name),
@@ -89,6 +90,7 @@ fn words(run: &Run, step: &Step) -> Option<String> {
         | Action::Drain { .. }
         | Action::Watch { .. } => None,
         Action::Freeze { .. }
+        | Action::RemoveHolder { .. }
         | Action::Rename { .. }
         | Action::Remove { .. }
         | Action::RemoveNetwork { .. }
@@ -98,6 +100,7 @@ fn words(run: &Run, step: &Step) -> Option<String> {
 
 async fn undo(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Result<(), StepError> {
     match &step.action {
+        Action::EnsureHolder(holder) => Ok(run.router.remove_holder(&holder.name).await?),
         Action::CreateNetwork(network) => Ok(run.engine.remove_network(&network.name).await?),
         Action::Create(replica) => uncreate(run, &replica.name, &replica.base_name).await,
         Action::Start { container } => match run.engine.stop(container, None).await {
@@ -118,6 +121,7 @@ async fn undo(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Result<(), St
         | Action::Drain { .. }
         | Action::Watch { .. }
         | Action::Freeze { .. }
+        | Action::RemoveHolder { .. }
         | Action::Rename { .. }
         | Action::Remove { .. }
         | Action::RemoveNetwork { .. }

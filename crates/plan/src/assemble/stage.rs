@@ -6,11 +6,13 @@ use std::time::Duration;
 use shiplap_compose::model::Condition;
 use shiplap_model::{
     Action, BuildRequest, ChangeKind, ContainerState, CreateReplica, EngineNetwork, EngineVolume,
-    ImageOrigin, ListenerSpec, ObservedContainer, Phase, PoolKey, PublishedPort, ReplicaName,
-    RouteIntent, RouteTarget, Standing, Step, StepId,
+    HealthGate, HolderSpec, ImageOrigin, ListenerSpec, Names, ObservedContainer, Phase, PoolKey,
+    PublishedPort, ReplicaName, RouteIntent, RouteTarget, Standing, Step, StepId,
 };
 
 use super::Context;
+use crate::naming;
+use crate::policy::Standby;
 use crate::routes;
 use crate::service::{Fresh, Origin, ServicePlan};
 
@@ -90,7 +92,8 @@ fn prepare(context: &Context<'_>, steps: &mut Steps) -> Vec<StepId> {
     let mut ready = images(context, steps);
     let barrier = ready.clone();
     let routes = context.services.iter().any(|(name, service)| {
-        !context.wanted[name].is_empty() && (service.changes() || service.kind == ChangeKind::Route)
+        !context.pools_of(name).is_empty()
+            && (service.changes() || service.kind == ChangeKind::Route)
     });
     let mut open_after = barrier.clone();
     if routes {
@@ -98,10 +101,34 @@ fn prepare(context: &Context<'_>, steps: &mut Steps) -> Vec<StepId> {
         open_after.push(edge);
         ready.push(edge);
     }
-    ready.extend(networks(context, steps, &barrier));
+    let networks = networks(context, steps, &barrier);
+    open_after.extend(holders(context, steps, &open_after, &networks));
+    ready.extend(networks);
     ready.extend(volumes(context, steps, &barrier));
+    ready.extend(&open_after);
     ready.extend(open_ports(context, steps, &open_after));
     ready
+}
+
+fn holders(
+    context: &Context<'_>,
+    steps: &mut Steps,
+    edge: &[StepId],
+    networks: &[StepId],
+) -> Vec<StepId> {
+    let needed = |holder: &&HolderSpec| {
+        holder.services.iter().any(|name| {
+            let service = context.services.get(name.as_str());
+            service.is_some_and(|s| s.changes() || s.kind == ChangeKind::Route)
+        })
+    };
+    let make = context.naming.make.iter().filter(needed);
+    make.map(|holder| {
+        let action = Action::EnsureHolder(Box::new(holder.clone()));
+        let after = edge.iter().chain(networks).copied();
+        steps.push(Phase::Prepare, None, action, after)
+    })
+    .collect()
 }
 
 fn images(context: &Context<'_>, steps: &mut Steps) -> Vec<StepId> {
@@ -189,28 +216,31 @@ fn open_ports(context: &Context<'_>, steps: &mut Steps, after: &[StepId]) -> Opt
         if service.fresh.is_empty() || engine_publishes(context, service) {
             continue;
         }
-        for wanted in &context.wanted[name] {
-            let listener = &wanted.listener;
-            if listens(context, listener) {
-                continue;
-            }
-            to.listeners.push(listener.clone());
-            back.drop_listeners.push(listener.clone());
-            if pool_before(context, &listener.pool).is_none()
-                && !to.pools.iter().any(|pool| pool.key == listener.pool)
-            {
+        let listeners = context.wanted[name].iter().map(|wanted| &wanted.listener);
+        let closed: Vec<&ListenerSpec> = listeners.filter(|l| !listens(context, l)).collect();
+        let named = naming::answers(&context.naming, context.observed, name);
+        let names = if named { Vec::new() } else { context.names_of(name) };
+        if closed.is_empty() && names.is_empty() {
+            continue;
+        }
+        for key in context.pools_of(name) {
+            let opened = closed.iter().any(|l| l.pool == key) || !names.is_empty();
+            if opened && pool_before(context, &key).is_none() {
                 to.pools.push(RouteTarget {
-                    key: listener.pool.clone(),
-                    protocol: wanted.protocol,
+                    protocol: context.protocol_of(&key),
+                    key: key.clone(),
                     replicas: Vec::new(),
                     held: true,
                     networks: Vec::new(),
                 });
-                back.drop_pools.push(listener.pool.clone());
+                back.drop_pools.push(key);
             }
         }
+        to.listeners.extend(closed.iter().map(|l| (*l).clone()));
+        back.drop_listeners.extend(closed.into_iter().cloned());
+        to.names.extend(names);
     }
-    if to.listeners.is_empty() {
+    if to.listeners.is_empty() && to.names.is_empty() {
         return None;
     }
     let mut ports: Vec<String> = to
@@ -219,7 +249,15 @@ fn open_ports(context: &Context<'_>, steps: &mut Steps, after: &[StepId]) -> Opt
         .map(|l| if l.port == 0 { "any".to_owned() } else { l.port.to_string() })
         .collect();
     ports.dedup();
-    let what = format!("open port {}", ports.join(", "));
+    let mut names: Vec<&str> = to.names.iter().map(|name| name.service.as_str()).collect();
+    names.dedup();
+    let what = match (ports.is_empty(), names.is_empty()) {
+        (false, true) => format!("open port {}", ports.join(", ")),
+        (true, _) => format!("answer to {}", names.join(" ")),
+        (false, false) => {
+            format!("open port {}, answer to {}", ports.join(", "), names.join(" "))
+        }
+    };
     let action = Action::Route { what, to, back };
     Some(steps.push(Phase::Prepare, None, action, after.iter().copied()))
 }
@@ -302,11 +340,15 @@ fn replica(context: &Context<'_>, service: &ServicePlan<'_>, fresh: &Fresh<'_>) 
         .find(|old| old.number == fresh.number)
         .map(|old| old.anonymous_volumes.clone())
         .unwrap_or_default();
+    if context.naming.of(&spec.name) == Names::Held {
+        labels.insert(shiplap_model::NAMES.to_owned(), "held".to_owned());
+    }
     CreateReplica {
         service: spec.name.clone(),
         name: fresh.name.clone(),
         base_name: fresh.base.clone(),
         number: fresh.number,
+        names: context.naming.of(&spec.name),
         anonymous_volumes,
         labels,
         publish: published_by_engine(service),
@@ -383,14 +425,59 @@ fn start<'a>(
             },
             Origin::Create => Some(Action::Start { container }),
         };
+        // What was frozen has worked beside what it depends on: it need not wait for it.
+        let thaws = matches!(action, Some(Action::Thaw { .. }));
+        let before = if thaws { also_after.to_vec() } else { before.clone() };
         let started =
             action.map(|action| steps.push(Phase::Change, Some(name), action, before.clone()));
         progress.starts.entry(name).or_default().extend(started);
-        let gate = Action::Gate { container: fresh.name.clone(), gate: service.gate.clone() };
+        let mut gate = service.gate.clone();
+        if thaws && gate.healthcheck == HealthGate::Pass && !gate.ports.is_empty() {
+            gate.healthcheck = HealthGate::Passed;
+        }
+        let gate = Action::Gate { container: fresh.name.clone(), gate };
         let after = started.map_or_else(|| before.clone(), |id| vec![id]);
         let id = steps.push(Phase::Change, Some(name), gate, after);
         progress.gates.entry(name).or_default().push(id);
     }
+    if !service.fresh.is_empty() {
+        let gates = progress.gates.get(name).cloned().unwrap_or_default();
+        let answered = answer(context, steps, name, &gates);
+        progress.gates.entry(name).or_default().extend(answered);
+    }
+}
+
+/// Where callers wait that nobody has answered so far, the first working replicas do so at once:
+/// what depends on the service may call it before it works itself.
+fn answer(
+    context: &Context<'_>,
+    steps: &mut Steps,
+    name: &str,
+    gates: &[StepId],
+) -> Option<StepId> {
+    let names = context.names_of(name);
+    let service = &context.services[name];
+    let pools: Vec<RouteTarget> = context
+        .pools_of(name)
+        .into_iter()
+        .filter(|key| !names.is_empty() && pool_before(context, key).is_none())
+        .map(|key| RouteTarget {
+            protocol: context.protocol_of(&key),
+            key,
+            replicas: service.serving(),
+            held: false,
+            networks: context.networks_of(name),
+        })
+        .collect();
+    if pools.is_empty() {
+        return None;
+    }
+    let waiting =
+        |pool: &RouteTarget| RouteTarget { replicas: Vec::new(), held: true, ..pool.clone() };
+    let back = RouteIntent { pools: pools.iter().map(waiting).collect(), ..RouteIntent::default() };
+    let to = RouteIntent { pools, names, ..RouteIntent::default() };
+    let action = Action::Route { what: format!("answer to {name}"), to, back };
+    Some(steps.push(Phase::Change, Some(name), action, gates.iter().copied()))
 }
 
 // --- 3. Replaced in place ---------------------------------------------------------------------
@@ -544,6 +631,15 @@ fn stop(service: &ServicePlan<'_>, old: &ObservedContainer) -> Action {
     Action::Stop { container: old.name.clone(), grace: grace(service), gate: service.gate.clone() }
 }
 
+/// How an old replica rests: frozen, if nobody but the edge leads to it, else stopped. A frozen
+/// one whose name the engine still gives out would swallow calls.
+fn rest(context: &Context<'_>, service: &ServicePlan<'_>, old: &ObservedContainer) -> Action {
+    if context.policy.standby == Standby::Frozen && old.names == Names::Held {
+        return Action::Freeze { container: old.name.clone() };
+    }
+    stop(service, old)
+}
+
 fn grace(service: &ServicePlan<'_>) -> Option<Duration> {
     service.spec.service.stop_grace_period.and_then(|grace| grace.as_std())
 }
@@ -597,15 +693,12 @@ fn switch_intents(context: &Context<'_>) -> (RouteIntent, RouteIntent) {
         if !moves {
             continue;
         }
-        for wanted in &context.wanted[name] {
-            let key = &wanted.listener.pool;
-            to.listeners.push(wanted.listener.clone());
-            if to.pools.iter().any(|pool| pool.key == *key) {
-                continue;
-            }
+        to.listeners.extend(context.wanted[name].iter().map(|wanted| wanted.listener.clone()));
+        to.names.extend(context.names_of(name));
+        for key in &context.pools_of(name) {
             to.pools.push(RouteTarget {
                 key: key.clone(),
-                protocol: wanted.protocol,
+                protocol: context.protocol_of(key),
                 replicas: service.serving(),
                 held: false,
                 networks: context.networks_of(name),
@@ -657,7 +750,8 @@ fn drop_stale(context: &Context<'_>, to: &mut RouteIntent, back: &mut RouteInten
         }
     }
     for key in router.pools.keys().filter(|key| may_go(&key.service)) {
-        if !wanted().any(|w| w.listener.pool == *key) {
+        let inner = context.naming.by_service.contains_key(&key.service);
+        if !inner && !wanted().any(|w| w.listener.pool == *key) {
             to.drop_pools.push(key.clone());
             back.pools.extend(pool_before(context, key));
         }
@@ -705,6 +799,10 @@ fn tidy(context: &Context<'_>, steps: &mut Steps, after: &[StepId]) {
             steps.push(Phase::Tidy, Some(name), action, after.iter().copied());
         }
     }
+    for name in &context.naming.gone {
+        let action = Action::RemoveHolder { name: name.clone() };
+        steps.push(Phase::Tidy, None, action, after.iter().copied());
+    }
     if context.policy.remove_orphans {
         for (name, containers) in &context.orphans {
             for container in containers {
@@ -728,10 +826,7 @@ fn leave(
     let mut last = Vec::new();
     for old in &service.leave {
         let mut before = after.to_vec();
-        let pools: Vec<PoolKey> = context.wanted[service.spec.name.as_str()]
-            .iter()
-            .map(|w| w.listener.pool.clone())
-            .collect();
+        let pools: Vec<PoolKey> = context.pools_of(&service.spec.name).into_iter().collect();
         if !stopped && old.state.is_running() && !pools.is_empty() {
             let drain = Action::Drain {
                 pools,
@@ -746,7 +841,7 @@ fn leave(
             continue;
         }
         if !stopped && old.state.is_running() {
-            before = vec![steps.push(Phase::Tidy, name, stop(service, old), before)];
+            before = vec![steps.push(Phase::Tidy, name, rest(context, service, old), before)];
         }
         if ReplicaName::parse(&old.name).1 == Standing::Live {
             let aside = ReplicaName {

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use shiplap_execute::app::{Intent, Report, Request, Source};
 use shiplap_execute::{Cancel, KeepFailed};
-use shiplap_model::{Plan, Scope};
+use shiplap_model::{Action, Plan, Scope, Step};
+
+use shiplap_plan::Standby;
 
 use super::{Exit, Format, pairs, refuse, request, source, unsupported};
 use crate::cli::{Carry, DeployArgs, DownArgs, ProjectArgs, RollbackArgs, ScaleArgs, ServicesArgs};
@@ -101,6 +103,7 @@ async fn carry(
     format: Format,
 ) -> Exit {
     request.message.clone_from(&carry.message);
+    request.standby = if carry.standby.is_zero() { Standby::Stopped } else { Standby::Frozen };
     request.keep_failed = if carry.keep_failed { KeepFailed::Yes } else { KeepFailed::No };
     if !carry.yes && !std::io::stdin().is_terminal() {
         eprintln!("error[usage]: there is no terminal to ask on");
@@ -130,7 +133,15 @@ async fn carry(
         })
         .await;
     match result {
-        Ok(report) => finish(&report, format, show),
+        Ok(report) => {
+            let freezes = |step: &Step| matches!(step.action, Action::Freeze { .. });
+            if let Some(number) = report.number
+                && report.plan.steps.iter().any(freezes)
+            {
+                super::retire::in_background(&intent.scope(), number, carry.standby);
+            }
+            finish(&report, format, show)
+        }
         Err(error) => refuse(&error, source),
     }
 }

@@ -23,7 +23,9 @@ pub async fn edge(command: &EdgeCommand, format: Format) -> Exit {
             }
         }
         EdgeCommand::Remove { force } => remove(*force).await,
-        EdgeCommand::Supervise | EdgeCommand::Work => unreachable!("handled before"),
+        EdgeCommand::Supervise | EdgeCommand::Work | EdgeCommand::HoldNames => {
+            unreachable!("handled before")
+        }
     }
 }
 
@@ -65,7 +67,11 @@ async fn status(format: Format) -> Exit {
             (None, false) => "closed",
         };
         let place = &listener.listener;
-        println!("{}:{}  {}  {state}", place.address, place.port, place.pool);
+        let inside: String = match &place.namespace {
+            Some(holder) => format!("  inside {}", holder.chars().take(12).collect::<String>()),
+            None => String::new(),
+        };
+        println!("{}:{}  {}  {state}{inside}", place.address, place.port, place.pool);
     }
     for (name, pool) in &status.pools {
         let held = if pool.paused { ", held" } else { "" };

@@ -35,6 +35,7 @@ pub async fn show_plan(
         Ok((app, _)) => app,
         Err(error) => return refuse(&error, source),
     };
+    let request = &Request { standby: shiplap_plan::Standby::Frozen, ..request.clone() };
     let plan = match app.plan(intent, request).await {
         Ok(planned) => planned.plan,
         Err(error) => return refuse(&error, source),

@@ -72,19 +72,8 @@ impl<'a> EdgeContainer<'a> {
     }
 
     async fn create(&self) -> Result<(), RouterError> {
-        let image = self.load().await?;
+        let image = load(self.docker).await?;
         self.run(&image, &container_name()).await
-    }
-
-    async fn load(&self) -> Result<EdgeImage, RouterError> {
-        let unreadable = |error: std::io::Error| {
-            RouterError::Unreachable(format!("its image cannot be made: {error}"))
-        };
-        let image = EdgeImage::of_this_binary().map_err(unreadable)?;
-        if self.docker.image(&image.tag).await?.is_none() {
-            self.docker.load_image(image.archive().map_err(unreadable)?).await?;
-        }
-        Ok(image)
     }
 
     async fn run(&self, image: &EdgeImage, name: &str) -> Result<(), RouterError> {
@@ -184,7 +173,7 @@ pub async fn upgrade(docker: &DockerEngine) -> Result<String, RouterError> {
         edge.ensure().await?;
         return Ok("started; none was running".to_owned());
     };
-    let image = edge.load().await?;
+    let image = load(docker).await?;
     if before.build == image.build {
         return Ok(format!("already at build {}", image.build));
     }
@@ -228,7 +217,19 @@ pub async fn remove(docker: &DockerEngine) -> Result<(), EngineError> {
     docker.remove(&name).await
 }
 
-fn engine(doing: &str, error: &DockerError) -> EngineError {
+/// Makes this binary's image and loads it, if the engine does not hold it yet.
+pub(super) async fn load(docker: &DockerEngine) -> Result<EdgeImage, RouterError> {
+    let unreadable = |error: std::io::Error| {
+        RouterError::Unreachable(format!("its image cannot be made: {error}"))
+    };
+    let image = EdgeImage::of_this_binary().map_err(unreadable)?;
+    if docker.image(&image.tag).await?.is_none() {
+        docker.load_image(image.archive().map_err(unreadable)?).await?;
+    }
+    Ok(image)
+}
+
+pub(super) fn engine(doing: &str, error: &DockerError) -> EngineError {
     EngineError {
         kind: EngineErrorKind::Internal,
         doing: doing.to_owned(),

@@ -9,11 +9,13 @@ use shiplap_edge::api;
 use shiplap_edge::{Client, ClientError, Hold, Listener, Pool, Replica, Table};
 use shiplap_engine::DockerEngine;
 use shiplap_model::{
-    ListenerSpec, ObservedListener, PoolKey, PoolStatus, ProbeKind, ProbeOutcome, ProbeRequest,
-    Protocol, RouteChange, RoutedReplica, Router, RouterError, RouterState,
+    Engine as _, HolderSpec, HolderStatus, ListenerSpec, ObservedListener, PoolKey, PoolStatus,
+    ProbeKind, ProbeOutcome, ProbeRequest, Protocol, RouteChange, RoutedReplica, Router,
+    RouterError, RouterState,
 };
 
 use super::container::EdgeContainer;
+use super::holder;
 use super::socket;
 
 /// The edge of one target.
@@ -50,7 +52,48 @@ impl EdgeRouter {
             .collect()
     }
 
-    fn change(&self, owner: &str, change: &RouteChange, table: &mut Table) {
+    /// Name holders of an owner (of all where none is named), with their containers' ids.
+    async fn holders(
+        &self,
+        owner: Option<&str>,
+    ) -> Result<Vec<(String, HolderStatus)>, RouterError> {
+        holder::list(&self.docker, owner).await
+    }
+
+    fn change(
+        &self,
+        owner: &str,
+        change: &RouteChange,
+        ids: &[(String, String)],
+        table: &mut Table,
+    ) {
+        for name in &change.names {
+            let Some((_, id)) = ids.iter().find(|(holder, _)| *holder == name.holder) else {
+                continue;
+            };
+            let listener = Listener {
+                owner: owner.to_owned(),
+                namespace: Some(id.clone()),
+                address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+                port: name.pool.port,
+                pool: name.pool.to_string(),
+            };
+            let taken = table
+                .listeners
+                .iter()
+                .any(|known| known.namespace == listener.namespace && known.port == listener.port);
+            if !taken {
+                table.listeners.push(listener);
+            }
+        }
+        // A holder that was made anew is another container: what was opened in the old one is
+        // gone with it.
+        table.listeners.retain(|listener| match &listener.namespace {
+            Some(id) if listener.owner == owner && !ids.is_empty() => {
+                ids.iter().any(|(_, known)| known == id)
+            }
+            _ => true,
+        });
         for spec in &change.pools {
             table.pools.insert(spec.key.to_string(), pool(owner, spec));
         }
@@ -112,22 +155,55 @@ impl Router for EdgeRouter {
     }
 
     async fn state(&self, owner: &str) -> Result<Option<RouterState>, RouterError> {
-        let (status, table) = match tokio::join!(self.client.status(), self.client.table()) {
-            (Err(ClientError::Unreachable { source, .. }), _)
+        let asked =
+            tokio::join!(self.client.status(), self.client.table(), self.holders(Some(owner)));
+        let (status, table, holders) = match asked {
+            (Err(ClientError::Unreachable { source, .. }), _, _)
                 if source.kind() != io::ErrorKind::PermissionDenied =>
             {
                 return Ok(None);
             }
-            (status, table) => (status.map_err(router)?, table.map_err(router)?),
+            (status, table, holders) => (status.map_err(router)?, table.map_err(router)?, holders?),
         };
-        Ok(Some(state(owner, &status, &table)))
+        let mut state = state(owner, &status, &table);
+        for (id, mut holder) in holders {
+            let inside = table.listeners.iter().filter(|l| l.namespace.as_ref() == Some(&id));
+            holder.pools = inside.filter_map(|l| PoolKey::parse(&l.pool)).collect();
+            state.holders.push(holder);
+        }
+        Ok(Some(state))
+    }
+
+    async fn ensure_holder(&self, holder: &HolderSpec) -> Result<(), RouterError> {
+        holder::ensure(&self.docker, holder).await
+    }
+
+    async fn remove_holder(&self, name: &str) -> Result<(), RouterError> {
+        Ok(self.docker.remove(name).await?)
+    }
+
+    async fn listening_ports(&self, container_id: &str) -> Result<Vec<u16>, RouterError> {
+        let found = self.client.ports(container_id).await.map_err(router)?;
+        let mut ports: Vec<u16> = found
+            .ports
+            .into_iter()
+            .filter(|port| !port.address.to_canonical().is_loopback())
+            .map(|port| port.port)
+            .collect();
+        ports.sort_unstable();
+        ports.dedup();
+        Ok(ports)
     }
 
     async fn apply(&self, owner: &str, change: &RouteChange) -> Result<(), RouterError> {
-        self.client
-            .update_table(|table| self.change(owner, change, table))
-            .await
-            .map_err(router)?;
+        let ids: Vec<(String, String)> = if change.names.is_empty() {
+            Vec::new()
+        } else {
+            let holders = self.holders(Some(owner)).await?;
+            holders.into_iter().map(|(id, holder)| (holder.spec.name, id)).collect()
+        };
+        let update = |table: &mut Table| self.change(owner, change, &ids, table);
+        self.client.update_table(update).await.map_err(router)?;
         Ok(())
     }
 

@@ -1,0 +1,56 @@
+//! `retire`: what a deployment leaves running behind it, to end its standby in time.
+
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use shiplap_execute::Silent;
+use shiplap_execute::app::AppError;
+use shiplap_model::Scope;
+
+use super::Exit;
+use crate::cli::ProjectArgs;
+use crate::load::DEFAULT_ENVIRONMENT;
+
+/// How often it is tried while somebody else holds the lease.
+const TRIES: u32 = 10;
+/// Between two tries.
+const TRY_AGAIN: Duration = Duration::from_secs(30);
+
+/// Waits, then stops the frozen replicas.
+pub async fn retire(project: &ProjectArgs, number: u64, after: Duration) -> Exit {
+    // A session of its own: the terminal it was started from may close.
+    let _ = rustix::process::setsid();
+    tokio::time::sleep(after).await;
+    let Some(project) = project.project_name.clone() else { return Exit::Usage };
+    let scope = Scope { project, environment: DEFAULT_ENVIRONMENT.to_owned() };
+    for _ in 0..TRIES {
+        let Ok((app, _)) = crate::world::app(Arc::new(Silent)).await else { return Exit::Failed };
+        match app.retire(&scope, number).await {
+            Err(AppError::LeaseHeld(_)) => tokio::time::sleep(TRY_AGAIN).await,
+            Ok(_) => return Exit::Done,
+            Err(_) => return Exit::Failed,
+        }
+    }
+    Exit::Failed
+}
+
+/// Starts that in the background. Where it cannot be started, or is killed, the frozen replicas
+/// stay until the next deployment: they use memory and nothing else.
+pub fn in_background(scope: &Scope, number: u64, after: Duration) {
+    let Ok(own) = std::env::current_exe() else { return };
+    let mut command = Command::new(own);
+    command
+        .args(["-p", &scope.project, "retire", &number.to_string(), "--after"])
+        .arg(format!("{}s", after.as_secs().max(1)))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .current_dir("/");
+    {
+        use std::os::unix::process::CommandExt as _;
+        // Not in the terminal's group: closing it, or Ctrl-C, is not meant for it.
+        command.process_group(0);
+    }
+    let _ = command.spawn();
+}
