@@ -3,8 +3,6 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use shiplap_model::{
     Action, ContainerState, EngineError, EngineErrorKind, Health, ImagePin, ProgressSink,
     RouteIntent, RouterError, Step, StepId,
