@@ -1,0 +1,5 @@
+//! The executor and the use cases on fakes: no engine, no edge, no disk, no waiting.
+
+mod shapes;
+mod success;
+mod support;

@@ -1,0 +1,283 @@
+//! A deployment on the fakes.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use shiplap_execute::{Cancel, Event, Execution, KeepFailed, Reporter, Run, execute};
+use shiplap_model::{
+    ContainerState, Desired, Goal, JournalEntry, LeaseKey, Ledger, NewDeployment, Plan, Scope,
+    Secret, StepState, StoredRelease,
+};
+use shiplap_plan::{Policy, plan};
+use shiplap_testkit::{ENVIRONMENT, PROJECT, Script, World, desired};
+
+/// No deployment on the fakes takes longer, in fake time: limits are the planner's own.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// Takes down what happens.
+#[derive(Default)]
+pub struct Events(Mutex<Vec<String>>);
+
+impl Reporter for Events {
+    fn event(&self, event: Event) {
+        self.0.lock().unwrap().push(format!("{event:?}"));
+    }
+}
+
+impl Events {
+    pub fn text(&self) -> String {
+        self.0.lock().unwrap().join("\n")
+    }
+}
+
+pub fn scope() -> Scope {
+    Scope { project: PROJECT.to_owned(), environment: ENVIRONMENT.to_owned() }
+}
+
+/// A policy with short limits.
+pub fn policy(number: u64) -> Policy {
+    let mut policy = Policy::deploy(number);
+    policy.limits.gate = Duration::from_secs(20);
+    policy
+}
+
+/// What a deployer does after the plan was approved.
+pub struct Deployer {
+    pub world: World,
+    pub cancel: Cancel,
+    pub keep_failed: KeepFailed,
+    pub events: Arc<Events>,
+}
+
+impl Deployer {
+    pub fn new(world: &World) -> Self {
+        Self {
+            world: world.clone(),
+            cancel: Cancel::default(),
+            keep_failed: KeepFailed::No,
+            events: Arc::default(),
+        }
+    }
+
+    /// A number and a lease for one more deployment.
+    pub async fn begin(&self) -> (u64, LeaseKey) {
+        let ledger = self.world.ledger();
+        ledger.holder_dies(&scope());
+        let lease = ledger.acquire(&scope(), "test", LONGEST).await.unwrap().unwrap().key;
+        let new = NewDeployment {
+            scope: scope(),
+            kind: "deploy".to_owned(),
+            who: "test".to_owned(),
+            message: None,
+            release: StoredRelease { version: 1, services: Default::default() },
+            binding: Secret::default(),
+            plan: serde_json::Value::Null,
+            lease: lease.clone(),
+        };
+        (ledger.begin(&new).await.unwrap(), lease)
+    }
+
+    pub fn run(&self, desired: &Desired, number: u64, lease: LeaseKey) -> Run {
+        Run {
+            engine: self.world.engine(),
+            router: self.world.router(),
+            ledger: self.world.ledger(),
+            reporter: self.events.clone(),
+            cancel: self.cancel.clone(),
+            lease,
+            number,
+            desired: Arc::new(desired.clone()),
+            keep_failed: self.keep_failed,
+        }
+    }
+
+    /// Executes a plan.
+    pub async fn execute(&self, desired: &Desired, plan: &Plan) -> Execution {
+        let (number, lease) = self.begin().await;
+        let run = self.run(desired, number, lease);
+        tokio::time::timeout(LONGEST, execute(&run, plan)).await.expect("it ends")
+    }
+
+    /// Plans and executes.
+    pub async fn deploy(&self, desired: &Desired, change: impl FnOnce(&mut Policy)) -> Execution {
+        let plan = next_plan(&self.world, desired, change).await;
+        self.execute(desired, &plan).await
+    }
+}
+
+/// The number that the next deployment will get.
+async fn next_number(world: &World) -> u64 {
+    let newest = world.ledger().deployments(&scope(), 1).await.unwrap();
+    newest.first().map_or(0, |newest| newest.number) + 1
+}
+
+/// What the next deployment would do.
+pub async fn next_plan(world: &World, desired: &Desired, change: impl FnOnce(&mut Policy)) -> Plan {
+    let mut policy = policy(next_number(world).await);
+    change(&mut policy);
+    match plan(desired, &world.observed(desired), &policy) {
+        Ok(plan) => plan,
+        Err(refusals) => panic!("refused: {refusals:?}\n{}", world.picture()),
+    }
+}
+
+/// Brings a project up, from nothing or from whatever is there, and expects that to work.
+pub async fn bring_up(world: &World, desired: &Desired) {
+    world.has_images_of(desired);
+    let execution = Deployer::new(world).deploy(desired, |_| {}).await;
+    assert_eq!(execution.reason, None, "{}", world.picture());
+    assert_eq!(execution.left, Vec::<String>::new());
+    assert_settled(world, desired).await;
+}
+
+/// Nothing is left to do.
+pub async fn assert_settled(world: &World, desired: &Desired) {
+    let plan = next_plan(world, desired, |_| {}).await;
+    let steps = shiplap_plan::render_steps(&plan);
+    assert!(
+        plan.is_empty(),
+        "not settled:\n{}{steps}\n{}",
+        shiplap_plan::render(&plan),
+        world.picture()
+    );
+    assert_live(world, desired);
+    assert_eq!(world.violations(), Vec::<String>::new());
+}
+
+/// Every service that should run runs, and is routed to where it has ports.
+pub fn assert_live(world: &World, desired: &Desired) {
+    let state = world.state();
+    for spec in desired.services.values() {
+        let job = desired.services.values().any(|other| {
+            other.service.depends_on.get(&spec.name).is_some_and(|d| {
+                d.condition == shiplap_compose::model::Condition::CompletedSuccessfully
+            })
+        });
+        let live = state
+            .containers
+            .values()
+            .filter(|c| c.service() == spec.name && c.state == ContainerState::Running);
+        let running = live.count();
+        if !job {
+            assert_eq!(running, spec.replicas as usize, "replicas of {} that run", spec.name);
+        }
+        for (key, (_, pool)) in state.pools.iter().filter(|(key, _)| key.service == spec.name) {
+            assert!(!pool.held, "{key} is held");
+            assert_eq!(pool.replicas.len(), spec.replicas as usize, "replicas behind {key}");
+            for replica in &pool.replicas {
+                let container = &state.containers[&replica.container_id];
+                assert_eq!(container.state, ContainerState::Running, "{}", container.name);
+                let addresses: Vec<_> =
+                    container.networks.values().flatten().map(|a| a.address).collect();
+                assert!(addresses.contains(&replica.address), "{} moved", container.name);
+            }
+        }
+    }
+}
+
+/// A change of a project: what is there, and what should come.
+pub struct Shape {
+    pub name: &'static str,
+    pub old: Old,
+    pub new: &'static str,
+    pub change: fn(&mut Policy),
+}
+
+/// What is there before.
+pub enum Old {
+    Nothing,
+    /// Deployed by us, in this order.
+    Deployed(&'static [&'static str]),
+    /// Brought up by Compose.
+    Compose(&'static str),
+}
+
+impl Shape {
+    /// The machine before the change.
+    pub async fn before(&self) -> World {
+        let world = World::new();
+        world.script("migrate", Script { exits: Some((2, 0)), ..Script::default() });
+        match &self.old {
+            Old::Nothing => {}
+            Old::Deployed(all) => {
+                for yaml in *all {
+                    bring_up(&world, &desired(yaml)).await;
+                }
+            }
+            Old::Compose(yaml) => world.compose_up(&desired(yaml)),
+        }
+        world.has_images_of(&self.new());
+        world.reset();
+        world
+    }
+
+    pub fn new(&self) -> Desired {
+        desired(self.new)
+    }
+
+    /// What should run while the change has not been made.
+    pub fn old(&self) -> Option<Desired> {
+        match &self.old {
+            Old::Nothing => None,
+            Old::Deployed(all) => all.last().map(|yaml| desired(yaml)),
+            Old::Compose(yaml) => Some(desired(yaml)),
+        }
+    }
+}
+
+/// The old release serves as if nothing had happened; volumes and images may have come.
+pub async fn assert_as_before(shape: &Shape, world: &World, before: &str) {
+    let interesting = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| !line.starts_with("volume "));
+        lines.map(str::to_owned).collect()
+    };
+    let now = world.picture();
+    assert_eq!(interesting(&now), interesting(before), "{}: before and after", shape.name);
+    assert_eq!(world.violations(), Vec::<String>::new(), "{}", shape.name);
+}
+
+/// Entries of each step come in an order that makes sense.
+pub fn assert_legal(journal: &[JournalEntry], plan: &Plan) {
+    use StepState::{Failed, Finished, Started, UndoFailed, UndoStarted, Undone};
+    for step in &plan.steps {
+        let states: Vec<StepState> =
+            journal.iter().filter(|e| e.step == step.id.0).map(|e| e.state).collect();
+        let legal: [&[StepState]; 10] = [
+            &[],
+            &[Started],
+            &[Started, Finished],
+            &[Started, Failed],
+            &[Started, Finished, UndoStarted, Undone],
+            &[Started, Finished, UndoStarted, UndoFailed],
+            &[Started, Failed, UndoStarted, Undone],
+            &[Started, Failed, UndoStarted, UndoFailed],
+            &[Started, UndoStarted, Undone],
+            &[UndoStarted, Undone],
+        ];
+        assert!(legal.contains(&states.as_slice()), "{}: {states:?}", step.action);
+        let started = journal.iter().position(|e| e.step == step.id.0 && e.state == Started);
+        for id in &step.after {
+            let done = journal.iter().position(|e| e.step == id.0 && e.state == Finished);
+            if let Some(started) = started {
+                assert!(done.is_some_and(|done| done < started), "{} came too early", step.action);
+            }
+        }
+    }
+}
+
+pub fn goal_name(goal: &Goal) -> &'static str {
+    match goal {
+        Goal::Deploy => "deploy",
+        Goal::Rollback { .. } => "rollback",
+        Goal::Restart => "restart",
+        Goal::Scale => "scale",
+        Goal::Down => "down",
+    }
+}
+
+/// Runs a future on a runtime whose clock jumps to the next thing to happen.
+pub fn paused<T>(future: impl Future<Output = T>) -> T {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().start_paused(true).build().unwrap().block_on(future)
+}
