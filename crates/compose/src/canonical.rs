@@ -233,8 +233,9 @@ fn expand_ports(service: &str, node: &mut Node, ctx: &mut Context<'_>) {
             },
             Value::Map(_) => expanded.push(item),
             _ => {
-                let message =
-                    format!("a port of `{service}` must be a whole number up to 65535, a text or a mapping");
+                let message = format!(
+                    "a port of `{service}` must be a whole number up to 65535, a text or a mapping"
+                );
                 ctx.error("compose/bad-port", message, item.span, "none of them");
             }
         }

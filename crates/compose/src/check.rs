@@ -179,7 +179,7 @@ fn check_source_of_image(
     service: &Service,
     ctx: &mut Context<'_>,
 ) {
-    let span = subject.span(&["services", name]);
+    let span = subject.span(&["services", name, "image"]);
     let no_image = service.image.as_deref().is_none_or(str::is_empty);
     if service.build.is_none() && no_image && service.provider.is_none() {
         // Something was wrong with it already: then that is what must be put right.
@@ -230,7 +230,7 @@ fn unknown(
 ) {
     let (name, span) = wanted;
     // The name may come from a variable, whose value stays hidden.
-    let shown = ctx.sources.raw(span).filter(|raw| raw.contains('$')).unwrap_or(name).to_string();
+    let shown = ctx.shown(name, span);
     let mut diagnostic = Diagnostic::error(
         code,
         format!("`{service}` uses the {kind} `{shown}`, which this project does not define"),
@@ -242,7 +242,7 @@ fn unknown(
             let place = ctx.at(subject.span(&[&section, near]));
             let at =
                 place.map_or(String::new(), |at| format!(" ({}:{})", at.file.display(), at.line));
-            diagnostic = diagnostic.help(format!("did you mean `{near}`?{at}"));
+            diagnostic = diagnostic.help(format!("did you mean `{near}`{at}?"));
         }
         None => diagnostic = diagnostic.help(format!("add it below `{section}`: `{shown}:`")),
     }
@@ -296,8 +296,7 @@ fn check_dependencies(subject: &Subject<'_>, name: &str, service: &Service, ctx:
             ctx.push(diagnostic);
             continue;
         }
-        let shown =
-            ctx.sources.raw(span).filter(|raw| raw.contains('$')).unwrap_or(wanted).to_string();
+        let shown = ctx.shown(wanted, span);
         let mut diagnostic = Diagnostic::error(
             "compose/unknown-service",
             format!("`{name}` depends on `{shown}`, which this project does not define"),
@@ -307,7 +306,7 @@ fn check_dependencies(subject: &Subject<'_>, name: &str, service: &Service, ctx:
             let place = ctx.at(subject.span(&["services", near]));
             let at =
                 place.map_or(String::new(), |at| format!(" ({}:{})", at.file.display(), at.line));
-            diagnostic = diagnostic.help(format!("did you mean `{near}`?{at}"));
+            diagnostic = diagnostic.help(format!("did you mean `{near}`{at}?"));
         }
         ctx.push(diagnostic);
     }

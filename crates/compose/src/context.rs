@@ -1,6 +1,6 @@
 //! What a load carries along: the sources, the findings, the bounds.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
@@ -14,6 +14,24 @@ use crate::yaml::{Budget, YamlError};
 
 /// The largest file that is read. Real Compose files have a few hundred kilobytes at most.
 const MAX_FILE: u64 = 16 << 20;
+
+/// So many errors and so many warnings are reported: nobody reads more at once.
+const MAX_FINDINGS: usize = 200;
+/// How long a message may be: names in it can be as long as the file.
+const MAX_MESSAGE: usize = 600;
+/// So many known words are looked at for what was meant.
+const MAX_CANDIDATES: usize = 5_000;
+
+fn shorten(text: &mut String) {
+    if text.len() > MAX_MESSAGE {
+        let mut end = MAX_MESSAGE;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        text.push('…');
+    }
+}
 
 pub(crate) struct Context<'a> {
     pub files: &'a dyn FileSource,
@@ -34,23 +52,47 @@ pub(crate) struct Context<'a> {
     pub extended: HashMap<(PathBuf, usize), (Node, Vec<Vec<String>>)>,
     /// Where untrusted files must stay.
     pub root: PathBuf,
+    /// Files that the user named: they may stand anywhere.
+    pub given: Vec<PathBuf>,
     /// For showing paths short.
     pub working_dir: PathBuf,
     pub home: Option<String>,
+    /// Variables that were found unset.
+    pub unset: HashSet<String>,
 }
 
 pub(crate) type Environment = BTreeMap<String, String>;
 
 impl Context<'_> {
     pub fn at(&self, span: Span) -> Option<Location> {
+        if self.is_full(Severity::Error) {
+            return None;
+        }
         self.sources.locate(span)
     }
 
-    pub fn push(&mut self, diagnostic: Diagnostic) {
+    /// Whether no more findings of this kind are kept.
+    fn is_full(&self, severity: Severity) -> bool {
+        let kind = |diagnostic: &&Diagnostic| diagnostic.severity == severity;
+        self.diagnostics.len() >= MAX_FINDINGS
+            && self.diagnostics.iter().filter(kind).count() >= MAX_FINDINGS
+    }
+
+    pub fn push(&mut self, mut diagnostic: Diagnostic) {
+        if self.is_full(diagnostic.severity) {
+            return;
+        }
+        shorten(&mut diagnostic.message);
+        diagnostic.help.iter_mut().for_each(shorten);
         // The same part of a file may be looked at more than once: merged, extended, anchored.
         if !self.diagnostics.contains(&diagnostic) {
             self.diagnostics.push(diagnostic);
         }
+    }
+
+    /// Whether this variable is found unset for the first time, and there is room to say so.
+    pub fn first_unset(&mut self, name: &str) -> bool {
+        !self.is_full(Severity::Warning) && self.unset.insert(name.to_string())
     }
 
     pub fn error(
@@ -97,6 +139,21 @@ impl Context<'_> {
         self.push(diagnostic);
     }
 
+    /// A text for a message: as it stands in the file if a variable went into it.
+    pub fn shown(&self, text: &str, span: Span) -> String {
+        match self.sources.raw(span) {
+            Some(raw) if raw.contains('$') => {
+                raw.trim_matches(|c: char| c.is_whitespace() || c == '"' || c == '\'').to_string()
+            }
+            _ => text.to_string(),
+        }
+    }
+
+    /// A path for a message, likewise.
+    pub fn shown_path(&self, path: &Path, span: Span) -> String {
+        self.shown(&self.display(path).display().to_string(), span)
+    }
+
     /// The path as it is shown: relative to where the user is, if it is below.
     pub fn display(&self, path: &Path) -> PathBuf {
         path.strip_prefix(&self.working_dir)
@@ -108,7 +165,8 @@ impl Context<'_> {
 
     /// Reads a file as text. `Err` holds what is wrong, for the caller's message.
     pub fn read(&mut self, path: &Path) -> Result<String, ReadError> {
-        if self.trust == Trust::Untrusted && !self.is_inside(path) {
+        let named = self.given.iter().any(|given| given == path);
+        if self.trust == Trust::Untrusted && !named && !self.is_inside(path) {
             return Err(ReadError::Outside);
         }
         if self.files.is_dir(path) {
@@ -203,6 +261,7 @@ pub(crate) fn nearest<'a>(
     let limit = (typed.chars().count() / 3).clamp(1, 4);
     known
         .into_iter()
+        .take(MAX_CANDIDATES)
         .filter(|word| word.len().abs_diff(typed.len()) <= limit * 4)
         .map(|word| (distance(typed, word), word))
         .filter(|(distance, _)| *distance <= limit)

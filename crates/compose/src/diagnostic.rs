@@ -14,8 +14,10 @@ pub struct Location {
     pub column: usize,
     /// How many characters to underline, at least 1.
     pub width: usize,
-    /// The line's text, cut if it is very long.
+    /// The line's text; of a very long line, the part around the place.
     pub text: String,
+    /// How many characters of `text` come before the place.
+    pub offset: usize,
 }
 
 impl fmt::Display for Location {
@@ -133,7 +135,7 @@ impl fmt::Display for Diagnostic {
                 let pad: String = location
                     .text
                     .chars()
-                    .take(location.column - 1)
+                    .take(location.offset)
                     .map(|c| if c == '\t' { '\t' } else { ' ' })
                     .collect();
                 write!(f, "\n{gutter}┌ {location}\n{number} │ {}", location.text)?;

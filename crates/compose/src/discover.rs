@@ -34,7 +34,9 @@ pub(crate) fn find(request: &Request, ctx: &mut Context<'_>) -> Option<Found> {
     let given_directory = request.project_directory.as_deref().map(absolute);
     let mut files: Vec<PathBuf> = request.files.iter().map(|path| absolute(path)).collect();
     let first_guess = directory_of(&given_directory, &files, &request.working_dir);
-    let mut environment = variables(request, &first_guess, ctx)?;
+    let mut environment = variables(request, &first_guess, ctx);
+    ctx.root = first_guess.clone();
+    ctx.given = files.clone();
 
     if files.is_empty() {
         files = match environment.get("COMPOSE_FILE").filter(|list| !list.is_empty()) {
@@ -45,12 +47,16 @@ pub(crate) fn find(request: &Request, ctx: &mut Context<'_>) -> Option<Found> {
                     .map_or(":", String::as_str);
                 list.split(separator).map(|path| absolute(Path::new(path))).collect()
             }
-            None => default_files(&first_guess, ctx)?,
+            None => {
+                let files = default_files(&first_guess, ctx)?;
+                ctx.root = directory_of(&given_directory, &files, &request.working_dir);
+                files
+            }
         };
     }
     let directory = directory_of(&given_directory, &files, &request.working_dir);
     if directory != first_guess {
-        environment = variables(request, &directory, ctx)?;
+        environment = variables(request, &directory, ctx);
     }
     let mut profiles = request.profiles.clone();
     if profiles.is_empty() {
@@ -70,7 +76,7 @@ fn directory_of(given: &Option<PathBuf>, files: &[PathBuf], working_dir: &Path) 
 }
 
 /// The variables of the process, then those of the files.
-fn variables(request: &Request, directory: &Path, ctx: &mut Context<'_>) -> Option<Environment> {
+fn variables(request: &Request, directory: &Path, ctx: &mut Context<'_>) -> Environment {
     let process = &request.environment;
     let mut files: Vec<PathBuf> = request.env_files.clone();
     if files.is_empty() {
@@ -89,20 +95,19 @@ fn variables(request: &Request, directory: &Path, ctx: &mut Context<'_>) -> Opti
     let lookup = |name: &str| process.get(name).cloned();
     // The user named these files, so they may stand anywhere.
     let trust = std::mem::replace(&mut ctx.trust, Trust::Trusted);
-    let mut complete = true;
     for file in files {
         let shown = ctx.display(&file).display().to_string();
         match ctx.read(&file) {
             Ok(text) => {
                 if let Err(error) = dotenv::parse(&text, &mut variables, &lookup) {
                     dotenv_error(&shown, &error, Span::default(), ctx);
-                    complete = false;
+                    ctx.incomplete = true;
                 }
             }
             Err(error) => {
                 let message = format!("cannot read `{shown}`: {error}");
                 ctx.error(error.code(), message, Span::default(), "");
-                complete = false;
+                ctx.incomplete = true;
             }
         }
     }
@@ -114,7 +119,7 @@ fn variables(request: &Request, directory: &Path, ctx: &mut Context<'_>) -> Opti
             environment.entry(name).or_insert(value);
         }
     }
-    complete.then_some(environment)
+    environment
 }
 
 fn default_files(start: &Path, ctx: &mut Context<'_>) -> Option<Vec<PathBuf>> {

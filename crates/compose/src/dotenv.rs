@@ -29,7 +29,7 @@ pub(crate) fn parse(
     while parser.skip_to_statement() {
         let (key, inherited) = parser.key()?;
         if key.contains(' ') {
-            return Err(parser.error(format!("the name `{key}` contains a space")));
+            return Err(parser.error("a variable's name contains a space"));
         }
         if inherited {
             if let Some(value) = lookup(&key) {
@@ -321,7 +321,7 @@ mod tests {
         check(
             "A B=secret\n",
             expect![[r#"
-            line 1: the name `A B` contains a space
+            line 1: a variable's name contains a space
         "#]],
         );
         check(

@@ -219,6 +219,9 @@ pub(crate) fn interpolate_text(
     match interpolate::substitute(text, &lookup) {
         Ok(replaced) => {
             for name in replaced.unset {
+                if !ctx.first_unset(&name) {
+                    continue;
+                }
                 let mut diagnostic = Diagnostic::warning(
                     "compose/unset-variable",
                     format!("the variable `{name}` is not set: it becomes nothing"),
@@ -227,10 +230,7 @@ pub(crate) fn interpolate_text(
                 if let Some(known) = nearest(&name, environment.keys().map(String::as_str)) {
                     diagnostic = diagnostic.help(format!("did you mean `{known}`?"));
                 }
-                let known = ctx.diagnostics.iter().any(|other| other.message == diagnostic.message);
-                if !known {
-                    ctx.push(diagnostic);
-                }
+                ctx.push(diagnostic);
             }
             if !ctx.budget.take(0, replaced.text.len()) {
                 ctx.error("compose/too-big", "the variables make too much text", span, "no room");
@@ -351,6 +351,8 @@ fn extend_service(
     let Some(service) = services.get(name) else { return };
     let Some(extends) = service.get("extends") else { return };
     let place = extends.key_place();
+    let named = extends.get("service").unwrap_or(extends).span;
+    let file_named = extends.get("file").map_or(place, |file| file.span);
     let (wanted, from) = match &extends.value {
         Value::Text(wanted) => (wanted.clone(), None),
         Value::Map(map) => match map.get("service").and_then(Node::as_text) {
@@ -374,14 +376,17 @@ fn extend_service(
     let base = match from {
         Some(from) => {
             let path = clean(&directory.join(&from));
-            base_from_file(&wanted, &path, place, scope, chain, ctx)
+            base_from_file(&wanted, &path, (named, file_named), scope, chain, ctx)
         }
         None if !services.contains_key(&wanted) => {
             let mut diagnostic = Diagnostic::error(
                 "compose/unknown-extends",
-                format!("`{name}` extends `{wanted}`, which this file does not define"),
+                format!(
+                    "`{name}` extends `{}`, which this file does not define",
+                    ctx.shown(&wanted, named)
+                ),
             )
-            .at(ctx.at(place), "no such service");
+            .at(ctx.at(named), "no such service");
             if let Some(known) = nearest(&wanted, services.keys().map(String::as_str)) {
                 diagnostic = diagnostic.help(format!("did you mean `{known}`?"));
             }
@@ -400,6 +405,11 @@ fn extend_service(
         return;
     };
     if base.is_null() {
+        return;
+    }
+    if !ctx.budget.take(base.size(), 0) {
+        ctx.error("compose/too-big", "too many services extend too much", place, "no room");
+        ctx.incomplete = true;
         return;
     }
     for mark in marks {
@@ -450,33 +460,30 @@ fn report_cycle(chain: &[Step], ctx: &mut Context<'_>) {
 fn base_from_file(
     wanted: &str,
     path: &Path,
-    place: Span,
+    (named, place): (Span, Span),
     scope: &Scope,
     chain: &mut Vec<Step>,
     ctx: &mut Context<'_>,
 ) -> Option<Node> {
-    let shown = ctx.display(path).display().to_string();
-    match ctx.read(path) {
-        Ok(_) => {}
-        Err(error) => {
-            let message = format!("cannot read `{shown}`: {error}");
-            ctx.error(error.code(), message, place, "named here");
-            return None;
-        }
-    }
+    let shown = ctx.shown_path(path, place);
     let directory = path.parent().unwrap_or(path).to_path_buf();
     let key = (path.to_path_buf(), Rc::as_ptr(&scope.environment) as usize);
     let (mut file, marks) = match ctx.extended.remove(&key) {
         Some(known) => known,
-        None => read_extended(path, scope, ctx)?,
+        None => {
+            if let Err(error) = ctx.read(path) {
+                let message = format!("cannot read `{shown}`: {error}");
+                ctx.error(error.code(), message, place, "named here");
+                ctx.incomplete = true;
+                return None;
+            }
+            read_extended(path, scope, ctx)?
+        }
     };
-    let base = extended_service(&mut file, wanted, path, &shown, place, scope, &marks, chain, ctx);
+    let base =
+        extended_service(&mut file, wanted, path, (&shown, named), scope, &marks, chain, ctx);
     ctx.extended.insert(key, (file, marks));
     let base = base?;
-    if !ctx.budget.take(base.size(), 0) {
-        ctx.error("compose/too-big", "too many services extend too much", place, "no room");
-        return None;
-    }
     let mut alone = Node::new(Value::Map(Map::new()), Span::default());
     let mut section = Map::new();
     section.insert(wanted.to_string(), base);
@@ -510,8 +517,7 @@ fn extended_service(
     file: &mut Node,
     wanted: &str,
     path: &Path,
-    shown: &str,
-    place: Span,
+    (shown, place): (&str, Span),
     scope: &Scope,
     marks: &Marks,
     chain: &mut Vec<Step>,
@@ -525,7 +531,7 @@ fn extended_service(
     if !services.contains_key(wanted) {
         let mut diagnostic = Diagnostic::error(
             "compose/unknown-extends",
-            format!("`{shown}` does not define the service `{wanted}`"),
+            format!("`{shown}` does not define the service `{}`", ctx.shown(wanted, place)),
         )
         .at(ctx.at(place), "extends from here");
         if let Some(known) = nearest(wanted, services.keys().map(String::as_str)) {
@@ -595,8 +601,8 @@ fn load_include(
     if including.contains(&main) || including.len() > MAX_INCLUDES {
         let circle: Vec<String> = including
             .iter()
-            .chain([&main])
             .map(|path| format!("`{}`", ctx.display(path).display()))
+            .chain([format!("`{}`", ctx.shown_path(&main, place))])
             .collect();
         let message = format!("files include each other in a circle: {}", circle.join(" → "));
         ctx.error("compose/include-cycle", message, place, "closes the circle");
@@ -605,7 +611,8 @@ fn load_include(
     }
     for (file, path) in files.iter().zip(&paths) {
         if let Err(error) = ctx.read(file) {
-            let message = format!("cannot read `{}`: {error}", ctx.display(file).display());
+            let shown = ctx.shown_path(file, path.place());
+            let message = format!("cannot read `{shown}`: {error}");
             ctx.error(error.code(), message, path.place(), "included here");
             ctx.incomplete = true;
             return None;
@@ -665,7 +672,7 @@ pub(crate) fn read_variables(
     variables: &mut dotenv::Variables,
     ctx: &mut Context<'_>,
 ) -> Option<()> {
-    let shown = ctx.display(file).display().to_string();
+    let shown = ctx.shown_path(file, place);
     let text = match ctx.read(file) {
         Ok(text) => text,
         Err(error) => {

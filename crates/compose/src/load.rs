@@ -1,6 +1,6 @@
 //! The whole way: from a request to a project.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -99,13 +99,14 @@ pub(crate) fn merge_files<'a>(
         documents: HashMap::new(),
         extended: HashMap::new(),
         root: request.working_dir.clone(),
+        given: Vec::new(),
         working_dir: request.working_dir.clone(),
+        unset: HashSet::new(),
         home: request.environment.get("HOME").cloned(),
     };
     let Some(mut found) = discover::find(request, &mut ctx) else {
         return Err(ctx.diagnostics);
     };
-    ctx.root = found.directory.clone();
     let name = project_name(request, &found, &mut ctx);
     found.environment.insert("COMPOSE_PROJECT_NAME".into(), name.clone());
     let scope = Scope {
@@ -145,12 +146,13 @@ pub(crate) fn load_with(
     }
     let mut project: Project = match serde_json::from_value(json) {
         Ok(project) => project,
-        Err(error) => {
+        Err(_) => {
+            // The error may hold values, so it is not shown. The shapes let nothing come here.
             if !ctx.has_errors() {
-                let message = format!("the project does not fit its model: {error}");
+                let message = "the project does not fit its model";
                 ctx.error("compose/bad-value", message, Span::default(), "");
             }
-            return Err(ctx.diagnostics);
+            return Err(sorted(ctx.diagnostics));
         }
     };
     let mut all_profiles: Vec<String> =
@@ -159,9 +161,7 @@ pub(crate) fn load_with(
     all_profiles.dedup();
     let inactive = settle(&mut project, &tree, &found, steps, &mut ctx);
     if ctx.has_errors() {
-        let mut diagnostics = ctx.diagnostics;
-        diagnostics.sort_by_key(|diagnostic| diagnostic.severity);
-        return Err(diagnostics);
+        return Err(sorted(ctx.diagnostics));
     }
     let canonical = serde_json::to_value(&project).unwrap_or(Json::Null);
     let mut read: Vec<PathBuf> = found.files.clone();
@@ -174,7 +174,7 @@ pub(crate) fn load_with(
     Ok(Loaded {
         project,
         canonical,
-        warnings: ctx.diagnostics,
+        warnings: sorted(ctx.diagnostics),
         inactive,
         files: read,
         project_directory: found.directory,
@@ -183,6 +183,15 @@ pub(crate) fn load_with(
         all_profiles,
         spans: Spans::new(tree, ctx.sources),
     })
+}
+
+/// The worst first, then in the order of the files.
+fn sorted(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    diagnostics.sort_by_cached_key(|diagnostic| {
+        let place = diagnostic.location.as_ref();
+        (diagnostic.severity, place.map(|at| (at.file.clone(), at.line, at.column)))
+    });
+    diagnostics
 }
 
 /// Checks the project, adds what is implied, and leaves the active part.
@@ -238,7 +247,10 @@ fn declare_volumes(project: &mut Project, tree: &Node, ctx: &mut Context<'_>) {
             let span = find(tree, &["services", name, "volumes", &index.to_string()]);
             ctx.warn(
                 "compose/unknown-volume",
-                format!("the volume `{source}` is not declared: it is added"),
+                format!(
+                    "the volume `{}` is not declared: it is added",
+                    ctx.shown(source, span.unwrap_or_default())
+                ),
                 span.unwrap_or_default(),
                 "used here",
             );
@@ -333,7 +345,7 @@ fn read_env_files(
         let span = find(tree, &["services", name, "env_file", &index.to_string(), "path"]);
         let span = span.unwrap_or_default();
         let path = Path::new(&file.path);
-        let shown = ctx.display(path).display().to_string();
+        let shown = ctx.shown_path(path, span);
         let text = match ctx.read(path) {
             Ok(text) => text,
             Err(error) if error.is_missing() && !file.required => continue,

@@ -1,7 +1,12 @@
 //! How a later file changes an earlier one: the specification's rule for each attribute.
 
+use std::collections::HashSet;
+
 use crate::context::Context;
 use crate::node::{Map, Node, Value};
+
+/// So many pairs of address pools are compared; nobody has more than a few.
+const MAX_POOLS: usize = 10_000;
 
 /// How two values at a place become one.
 enum Rule {
@@ -64,10 +69,9 @@ pub(crate) fn merge(base: Node, over: Node, path: &mut Vec<String>, ctx: &mut Co
         }
         Rule::Hosts => {
             let mut lines = lines(&base);
-            let more: Vec<Node> = self::lines(&over)
-                .into_iter()
-                .filter(|line| !lines.iter().any(|there| there.same(line)))
-                .collect();
+            let there: HashSet<String> = lines.iter().filter_map(Node::scalar_text).collect();
+            let mut more = self::lines(&over);
+            more.retain(|line| line.scalar_text().is_none_or(|text| !there.contains(&text)));
             lines.extend(more);
             over.derive(Value::List(lines))
         }
@@ -85,7 +89,9 @@ pub(crate) fn merge(base: Node, over: Node, path: &mut Vec<String>, ctx: &mut Co
             _ => usual(base, over, path, ctx),
         },
         Rule::IpamPools => match (&base.value, &over.value) {
-            (Value::List(_), Value::List(_)) => ipam_pools(base, over, path, ctx),
+            (Value::List(olds), Value::List(news)) if olds.len() * news.len() <= MAX_POOLS => {
+                ipam_pools(base, over, path, ctx)
+            }
             _ => usual(base, over, path, ctx),
         },
         Rule::Usual => usual(base, over, path, ctx),

@@ -282,14 +282,28 @@ impl Sources {
         let column = text[line_start..start].chars().count() + 1;
         let end = (start + span.len as usize).min(line_start + line.len()).max(start);
         let covered = text.get(start..end).unwrap_or("").trim_end();
-        let shown: String = line.chars().take(SHOWN_LINE).collect();
-        let room = SHOWN_LINE.saturating_sub(column - 1).max(1);
+        // Of a very long line, a window that holds the place.
+        let skipped = match line.chars().count() {
+            length if length <= SHOWN_LINE => 0,
+            _ => (column - 1).saturating_sub(SHOWN_LINE / 2),
+        };
+        let mut shown: String = line.chars().skip(skipped).take(SHOWN_LINE).collect();
+        let mut offset = column - 1 - skipped;
+        let room = SHOWN_LINE.saturating_sub(offset).max(1);
+        if skipped > 0 {
+            shown.insert(0, '…');
+            offset += 1;
+        }
+        if line.chars().count() > skipped + SHOWN_LINE {
+            shown.push('…');
+        }
         Some(Location {
             file: source.path.clone(),
             line: text[..start].matches('\n').count() + 1,
-            column: column.min(SHOWN_LINE),
+            column,
             width: covered.chars().count().clamp(1, room),
-            text: if line.chars().count() > SHOWN_LINE { shown + "…" } else { shown },
+            text: shown,
+            offset,
         })
     }
 }

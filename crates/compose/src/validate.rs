@@ -1,6 +1,8 @@
 //! Checks a tree against the shapes, reports everything that does not fit, and takes it out so that
 //! later passes can go on.
 
+use std::collections::HashMap;
+
 use crate::context::{Context, nearest};
 use crate::diagnostic::Diagnostic;
 use crate::node::{Map, Node, Path, Value};
@@ -213,14 +215,12 @@ fn check_list(
 }
 
 fn check_unique(items: &mut Vec<Node>, path: &Path, ctx: &mut Context<'_>) {
-    let mut seen: std::collections::HashMap<String, usize> = std::collections::HashMap::new();
+    let mut seen: HashMap<String, usize> = HashMap::new();
     let mut doubles = Vec::new();
     for (index, item) in items.iter().enumerate() {
-        let first = match item.as_text() {
-            Some(text) => seen.insert(text.to_string(), index),
-            None => items[..index].iter().position(|other| other.same(item)),
-        };
-        if let Some(first) = first {
+        let mut content = crate::finish::plain(item);
+        content.sort_all_objects();
+        if let Some(first) = seen.insert(content.to_string(), index) {
             doubles.push(index);
             let diagnostic = Diagnostic::error(
                 "compose/duplicate-item",

@@ -161,6 +161,10 @@ impl<'a> Composer<'a, '_> {
         if let Some(anchor) = anchor {
             let nodes = before.0 - self.budget.nodes + 1;
             let bytes = before.1 - self.budget.text;
+            // The copy counts too: anchors inside of anchors would multiply it.
+            if !self.budget.take(nodes, bytes) {
+                return Err(self.too_big(place));
+            }
             self.anchors.insert(
                 anchor,
                 Some(Anchored { node: without_resets(node.clone()), nodes, text: bytes }),
