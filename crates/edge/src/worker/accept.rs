@@ -58,20 +58,6 @@ async fn accept(core: Arc<Core>, listener: u64, socket: std::net::TcpListener) {
     }
 }
 
-/// Takes what is still in the queue of a socket that is about to be closed.
-pub(super) fn finish(core: &Arc<Core>, listener: u64, socket: &std::net::TcpListener) {
-    while let Ok((stream, peer)) = socket.accept() {
-        let core_of_task = core.clone();
-        core.shards[0].spawn(async move {
-            if stream.set_nonblocking(true).is_ok()
-                && let Ok(stream) = TcpStream::from_std(stream)
-            {
-                serve(core_of_task, listener, stream, peer).await;
-            }
-        });
-    }
-}
-
 async fn serve(core: Arc<Core>, listener: u64, stream: TcpStream, peer: SocketAddr) {
     // These only fail on a connection that is already gone.
     let _ = stream.set_nodelay(true);

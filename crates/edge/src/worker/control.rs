@@ -1,24 +1,23 @@
 //! Applying tables: sockets, disk, pointer, in this order.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs::File;
-use std::io::{self, Read, Write};
-use std::net::TcpListener;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
-use tokio::task::JoinHandle;
 
+use super::link::refusal;
+use super::live::{Live, listen, open, tell_unbound};
 use super::routing::{Pool, PoolShared, Replica, Routing};
-use super::{Core, accept};
-use crate::api::{BindError, ListenerStatus, Unbindable};
+use super::{Core, disk};
+use crate::api::{ListenerStatus, Unbindable};
 use crate::channel::{Ask, MAX_CONTAINERS, Place, Reply, Sighting};
 use crate::containers::is_container_id;
 use crate::log::event;
-use crate::table::{Listener, Table, TableError};
+use crate::table::{Table, TableError};
 
 /// How often sockets that could not be opened are tried again.
 const TRY_EVERY: Duration = Duration::from_secs(1);
@@ -35,14 +34,6 @@ struct State {
     listeners: Vec<Live>,
     next_number: u64,
     watched: HashSet<String>,
-}
-
-/// A listener of the table in force.
-struct Live {
-    number: u64,
-    listener: Listener,
-    socket: Result<TcpListener, (BindError, String)>,
-    accepting: Vec<JoinHandle<()>>,
 }
 
 /// Why a table was not applied. Nothing was changed.
@@ -62,7 +53,7 @@ impl Control {
         table: Option<OwnedFd>,
         previous: Option<OwnedFd>,
     ) -> io::Result<Control> {
-        let (table, disk_is_good) = load(&core, table, previous);
+        let (table, disk_is_good) = disk::load(&core, table, previous);
         let mut state = State {
             table: Table::default(),
             disk_is_good,
@@ -92,12 +83,7 @@ impl Control {
 
     pub(super) async fn listeners(&self) -> Vec<ListenerStatus> {
         let state = self.state.lock().await;
-        let status = |live: &Live| ListenerStatus {
-            listener: live.listener.clone(),
-            bound: live.socket.is_ok(),
-            error: live.socket.as_ref().err().map(|(reason, detail)| format!("{reason}: {detail}")),
-        };
-        state.listeners.iter().map(status).collect()
+        state.listeners.iter().map(Live::status).collect()
     }
 
     /// Replaces the table if it is at this generation: all of it, or nothing.
@@ -131,7 +117,10 @@ impl Control {
         table.schema = crate::table::SCHEMA;
         table.generation = expected + 1;
         let stored = match unbindable.is_empty() {
-            true => self.store(&table, state.disk_is_good).await.map_err(PutError::Disk),
+            true => {
+                let stored = disk::store(&self.core.link, &table, state.disk_is_good).await;
+                stored.map_err(PutError::Disk)
+            }
             false => Err(PutError::Unbindable(unbindable)),
         };
         if let Err(error) = stored {
@@ -197,22 +186,6 @@ impl Control {
         event("worker", "table-applied", &fields);
     }
 
-    async fn store(&self, table: &Table, replaces_good: bool) -> Result<(), String> {
-        let link = &self.core.link;
-        let (reply, mut fds) = link.ask(Ask::NewTable).await.map_err(|error| error.to_string())?;
-        let (Reply::Done, Some(file)) = (&reply, fds.pop()) else {
-            return Err(refusal("opening a file for the table", reply));
-        };
-        let mut text = serde_json::to_vec_pretty(table).map_err(|error| error.to_string())?;
-        text.push(b'\n');
-        File::from(file).write_all(&text).map_err(|error| format!("writing the table: {error}"))?;
-        match link.ask(Ask::CommitTable { replaces_good }).await {
-            Ok((Reply::Done, _)) => Ok(()),
-            Ok((reply, _)) => Err(refusal("storing the table", reply)),
-            Err(error) => Err(format!("storing the table: {error}")),
-        }
-    }
-
     /// The supervisor has a new socket in the place of an old one.
     pub(super) async fn reopened(&self, place: Place, mut fds: Vec<OwnedFd>) {
         let mut state = self.state.lock().await;
@@ -220,7 +193,7 @@ impl Control {
         if let (Some(live), Some(socket)) = (live, fds.pop()) {
             event("worker", "listener-reopened", &[("listener", &live.listener.place())]);
             live.stop().await;
-            live.socket = Ok(TcpListener::from(socket));
+            live.socket = Ok(socket.into());
             live.accept(&self.core);
         }
     }
@@ -248,45 +221,6 @@ impl Control {
             drop(state);
             self.core.tidy();
         }
-    }
-}
-
-impl Live {
-    fn place(&self) -> Place {
-        place(&self.listener)
-    }
-
-    fn is_at(&self, listener: &Listener) -> bool {
-        let own = (&self.listener.namespace, self.listener.address, self.listener.port);
-        own == (&listener.namespace, listener.address, listener.port)
-    }
-
-    fn accept(&mut self, core: &Arc<Core>) {
-        if let Ok(socket) = &self.socket {
-            match accept::start(core, self.number, socket) {
-                Ok(accepting) => self.accepting = accepting,
-                Err(error) => self.socket = Err((BindError::Failed, error.to_string())),
-            }
-        }
-    }
-
-    /// Nothing more is accepted when this returns.
-    async fn stop(&mut self) {
-        for accepting in self.accepting.drain(..) {
-            accepting.abort();
-            // That it was aborted is what we want to hear.
-            let _ = accepting.await;
-        }
-    }
-
-    /// The port is free when this returns.
-    async fn close(mut self, core: &Arc<Core>) {
-        self.stop().await;
-        let place = self.place();
-        if let Ok(socket) = self.socket {
-            accept::finish(core, self.number, &socket);
-        }
-        let _ = core.link.ask(Ask::Close(place)).await;
     }
 }
 
@@ -403,67 +337,4 @@ async fn watch(core: &Core, ids: Vec<String>) -> Vec<Sighting> {
         }
     }
     all
-}
-
-async fn open(core: &Core, next_number: &mut u64, mut listener: Listener) -> Live {
-    let socket = listen(core, &place(&listener)).await.map(|(socket, port)| {
-        listener.port = port;
-        socket
-    });
-    *next_number += 1;
-    Live { number: *next_number, listener, socket, accepting: Vec::new() }
-}
-
-async fn listen(core: &Core, place: &Place) -> Result<(TcpListener, u16), (BindError, String)> {
-    let failed = |detail: String| Err((BindError::Failed, detail));
-    match core.link.ask(Ask::Listen(place.clone())).await {
-        Ok((Reply::Listening { port }, mut fds)) => match fds.pop() {
-            Some(socket) => Ok((TcpListener::from(socket), port)),
-            None => failed("the supervisor sent no socket".to_owned()),
-        },
-        Ok((Reply::NotListening { reason, detail }, _)) => Err((reason, detail)),
-        Ok((reply, _)) => failed(refusal("listening", reply)),
-        Err(error) => failed(error.to_string()),
-    }
-}
-
-fn place(listener: &Listener) -> Place {
-    Place { namespace: listener.namespace.clone(), address: listener.address, port: listener.port }
-}
-
-fn refusal(what: &str, reply: Reply) -> String {
-    match reply {
-        Reply::Failed(error) => format!("{what}: {error}"),
-        other => format!("{what}: the supervisor answered {other:?}"),
-    }
-}
-
-fn tell_unbound(listener: &Listener, detail: &str) {
-    event("worker", "bind-failed", &[("listener", &listener.place()), ("error", &detail)]);
-}
-
-/// The table on disk, or the one before it, or an empty one; and whether it is the one on disk.
-fn load(core: &Core, table: Option<OwnedFd>, previous: Option<OwnedFd>) -> (Table, bool) {
-    let mut refused = false;
-    for (name, file) in [("table", table), ("previous table", previous)] {
-        let Some(file) = file else { continue };
-        let mut text = Vec::new();
-        let read = File::from(file).read_to_end(&mut text).map_err(|error| error.to_string());
-        match read.and_then(|_| Table::from_json(&text).map_err(|error| error.to_string())) {
-            Ok(table) => {
-                if name != "table" {
-                    core.problem(format!(
-                        "the previous table is used, generation {}",
-                        table.generation
-                    ));
-                }
-                return (table, !refused);
-            }
-            Err(error) => {
-                refused = true;
-                core.problem(format!("the {name} on disk is refused: {error}"));
-            }
-        }
-    }
-    (Table::default(), !refused)
 }

@@ -26,9 +26,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// How often a busy connection is looked at.
 const BUSY_LOOK: Duration = Duration::from_secs(30);
-/// A head may be so large, and have so many headers; more is answered by 431.
+/// A head may be so large; more, or more than hyper's 100 headers, is answered by 431.
 const MAX_HEAD_BYTES: usize = 64 << 10;
-const MAX_HEADERS: usize = 128;
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
@@ -162,7 +161,6 @@ pub(super) async fn serve(core: Arc<Core>, listener: u64, stream: TcpStream, pee
         })
     };
     let connection = http1::Builder::new()
-        .max_headers(MAX_HEADERS)
         .max_header_size(MAX_HEAD_BYTES)
         .serve_connection(io, service)
         .with_upgrades();

@@ -91,3 +91,11 @@ fn read(
         }
     }
 }
+
+/// The words for an answer that is not the one hoped for.
+pub(super) fn refusal(what: &str, reply: Reply) -> String {
+    match reply {
+        Reply::Failed(error) => format!("{what}: {error}"),
+        other => format!("{what}: the supervisor answered {other:?}"),
+    }
+}

@@ -5,11 +5,13 @@ mod accept;
 mod admin;
 mod body;
 mod control;
+mod disk;
 mod forward;
 mod headers;
 mod hold;
 mod http;
 mod link;
+mod live;
 mod probe;
 mod routing;
 mod stop;
@@ -32,6 +34,9 @@ use crate::log::event;
 use control::Control;
 use link::Link;
 use routing::{Replica, Routing};
+
+/// The first ones tell the most; the log has all.
+const MAX_PROBLEMS: usize = 20;
 
 /// What a worker needs to know.
 #[derive(Debug, Clone)]
@@ -92,7 +97,10 @@ struct SupervisorInfo {
 impl Core {
     fn problem(&self, text: String) {
         event("worker", "problem", &[("what", &text)]);
-        self.problems.lock().expect("never poisoned: no panic while held").push(text);
+        let mut problems = self.problems.lock().expect("no panic while held");
+        if problems.len() < MAX_PROBLEMS {
+            problems.push(text);
+        }
     }
 
     fn is_stopping(&self) -> bool {
