@@ -73,6 +73,8 @@ pub(crate) enum Ask {
     Look(String),
     /// Answered by `Ports` or `Failed`.
     Ports(String),
+    /// The table on disk. Answered by `Done` with the file, if there is one.
+    Table,
     /// A file to write a table into. Answered by `Done` with the file, or `Failed`.
     NewTable,
     /// The file is complete. Answered by `Done` when it is on disk in the place of the table, or

@@ -46,7 +46,8 @@ const WANTED_FILES: u64 = 1 << 20;
 pub struct SupervisorConfig {
     /// Where the table is kept. Only the supervisor needs to be able to write there. Starting a
     /// second supervisor with the same directory takes the sockets over from the first, which
-    /// then closes softly: that is how an edge is upgraded.
+    /// then closes softly and exits with 0: that is how an edge is upgraded. Take away the restart
+    /// policy of the first before, or it comes back and takes the sockets over again.
     pub state_dir: PathBuf,
     /// Where the admin API listens (mode 0660).
     pub socket_path: PathBuf,

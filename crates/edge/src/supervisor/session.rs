@@ -160,6 +160,10 @@ impl Supervisor {
                 say(channel, id, Reply::Sightings(vec![sighting]), &[]).await
             }
             Ask::Ports(container) => say(channel, id, self.ports(&container), &[]).await,
+            Ask::Table => {
+                let table = self.store.table();
+                say(channel, id, Reply::Done, table.as_ref().map(AsFd::as_fd).as_slice()).await
+            }
             Ask::NewTable => match self.store.start() {
                 Ok(file) => say(channel, id, Reply::Done, &[file.as_fd()]).await,
                 Err(error) => say(channel, id, Reply::Failed(error.to_string()), &[]).await,

@@ -21,6 +21,11 @@ use crate::table::{Table, TableError};
 
 /// How often sockets that could not be opened are tried again.
 const TRY_EVERY: Duration = Duration::from_secs(1);
+/// And after the start: the worker of a killed supervisor takes a moment to let go of its sockets.
+const TRY_SOON: Duration = Duration::from_millis(100);
+const STARTING: Duration = Duration::from_secs(5);
+/// How often to look for a successor's table: the time for which a held request may be late.
+const FOLLOW_EVERY: Duration = Duration::from_millis(100);
 
 pub(super) struct Control {
     core: Arc<Core>,
@@ -198,18 +203,34 @@ impl Control {
         }
     }
 
-    /// Somebody else accepts from now on.
-    pub(super) async fn stop_accepting(&self) {
+    /// A successor has the sockets and takes the tables from now on. What we still serve, and
+    /// hold, follows its tables, which it keeps in our place on disk.
+    pub(super) async fn follow(self: Arc<Self>) {
         let mut state = self.state.lock().await;
         for live in &mut state.listeners {
-            live.stop().await;
+            live.hand_over().await;
+        }
+        drop(state);
+        loop {
+            tokio::time::sleep(FOLLOW_EVERY).await;
+            let mut state = self.state.lock().await;
+            if let Some(table) = disk::current(&self.core.link).await
+                && table.generation > state.table.generation
+            {
+                self.switch(&mut state, table, Vec::new()).await;
+            }
         }
     }
 
     /// Opens what could not be opened, and tidies up, every now and then.
     pub(super) async fn keep_trying(self: Arc<Self>) {
         loop {
-            tokio::time::sleep(TRY_EVERY).await;
+            let starting = self.core.started.elapsed() < STARTING;
+            tokio::time::sleep(if starting { TRY_SOON } else { TRY_EVERY }).await;
+            self.core.tidy();
+            if self.core.is_stopping() {
+                continue;
+            }
             let mut state = self.state.lock().await;
             for live in state.listeners.iter_mut().filter(|live| live.socket.is_err()) {
                 live.socket = listen(&self.core, &live.place()).await.map(|(socket, _)| socket);
@@ -218,8 +239,6 @@ impl Control {
                     live.accept(&self.core);
                 }
             }
-            drop(state);
-            self.core.tidy();
         }
     }
 }

@@ -25,6 +25,14 @@ pub(super) async fn store(link: &Link, table: &Table, replaces_good: bool) -> Re
     }
 }
 
+/// The table on disk at this moment, if it is a good one.
+pub(super) async fn current(link: &Link) -> Option<Table> {
+    let (_, mut fds) = link.ask(Ask::Table).await.ok()?;
+    let mut text = Vec::new();
+    File::from(fds.pop()?).read_to_end(&mut text).ok()?;
+    Table::from_json(&text).ok()
+}
+
 /// The table on disk, or the one before it, or an empty one; and whether it is the one on disk.
 pub(super) fn load(
     core: &Core,

@@ -56,6 +56,12 @@ impl Live {
         }
     }
 
+    /// Somebody else has the socket now; it is not ours any more when this returns.
+    pub(super) async fn hand_over(&mut self) {
+        self.stop().await;
+        self.socket = Err((BindError::Failed, "handed over".to_owned()));
+    }
+
     /// The port is free when this returns.
     pub(super) async fn close(mut self, core: &Core) {
         self.stop().await;

@@ -172,7 +172,7 @@ async fn serve(
     let admin =
         tokio::spawn(admin::serve(UnixListener::from(admin), core.clone(), control.clone()));
     tokio::spawn(control.clone().keep_trying());
-    let mut stop = None;
+    let (mut stop, mut following) = (None, None);
     while let Some((notice, fds)) = notices.recv().await {
         match notice {
             Notice::Sighting(sighting) => core.sighted(&sighting),
@@ -180,7 +180,7 @@ async fn serve(
             Notice::Stop { grace_ms, accepting } => {
                 if !accepting {
                     admin.abort();
-                    control.stop_accepting().await;
+                    following.get_or_insert_with(|| tokio::spawn(control.clone().follow()));
                 }
                 stop::begin(&core, &mut stop, grace_ms);
             }

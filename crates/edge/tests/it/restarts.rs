@@ -15,7 +15,9 @@ async fn an_edge_starts_from_its_disk() {
     edge.supervisor.kill().unwrap();
     edge.supervisor.wait().unwrap();
     edge.supervisor = spawn_supervisor(&edge.state(""), edge.client.socket());
-    let status = edge.wait(|status| status.listeners.iter().any(|listener| listener.bound)).await;
+    let pid = edge.supervisor.id();
+    edge.wait(|status| status.supervisor_pid == pid && status.listeners[0].bound).await;
+    let status = edge.client.status().await.unwrap();
     assert_eq!((status.generation, status.problems.len()), (1, 0));
     assert_eq!(get(address, "/").await.1, "a 0");
 }
@@ -77,4 +79,25 @@ async fn a_second_supervisor_takes_over_and_no_request_fails() {
     load.more(200).await;
     assert_eq!(load.failures().await, Vec::<String>::new());
     edge.change("api", |pool| pool.service = "other".to_owned()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_held_before_a_takeover_is_answered_by_the_tables_after_it() {
+    let (a, b) = (Upstream::named("a").await, Upstream::named("b").await);
+    let mut edge = Edge::start().await;
+    let address = edge.serve("api", http(vec![a.replica("a")])).await;
+    edge.change("api", |pool| pool.paused = true).await;
+    let pending = tokio::spawn(post(address, "123"));
+    edge.wait(|status| status.pools["api"].held == 1).await;
+    let before = edge.client.status().await.unwrap();
+    let successor = spawn_supervisor(&edge.state(""), edge.client.socket());
+    let mut old = std::mem::replace(&mut edge.supervisor, successor);
+    edge.wait(|status| status.supervisor_pid != before.supervisor_pid).await;
+    edge.change("api", |pool| {
+        pool.paused = false;
+        pool.replicas = vec![b.replica("b")];
+    })
+    .await;
+    assert_eq!(pending.await.unwrap().1, "b 3");
+    assert!(old.wait().unwrap().success());
 }

@@ -103,7 +103,9 @@ async fn a_torn_table_is_refused_loudly_and_the_previous_one_is_used() {
         edge.supervisor.wait().unwrap();
         std::fs::write(edge.state("table.json"), torn).unwrap();
         edge.supervisor = spawn_supervisor(&edge.state(""), edge.client.socket());
-        let status = edge.wait(|status| status.generation == 1).await;
+        let pid = edge.supervisor.id();
+        let status = edge.wait(|status| status.supervisor_pid == pid).await;
+        assert_eq!(status.generation, 1);
         assert!(status.problems[0].contains("refused"), "{:?}", status.problems);
         edge.wait(|status| status.listeners.iter().all(|listener| listener.bound)).await;
         assert_eq!(get(address, "/").await.1, "a 0");
