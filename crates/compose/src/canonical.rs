@@ -34,7 +34,7 @@ fn edit(map: &mut Map, key: &str, change: impl FnOnce(&mut Node)) {
 }
 
 fn expand_service(name: &str, service: &mut Map, ctx: &mut Context<'_>) {
-    edit(service, "build", |build| expand_build(build));
+    edit(service, "build", expand_build);
     edit(service, "depends_on", |node| to_map(node, dependency));
     edit(service, "networks", |node| to_map(node, |name| name.derive(Value::Null)));
     edit(service, "models", |node| to_map(node, |name| name.derive(Value::Null)));

@@ -130,19 +130,19 @@ fn check_values(subject: &Subject<'_>, name: &str, service: &Service, ctx: &mut 
             ctx.error("compose/bad-name", message, span, "not allowed as a name");
         }
     }
-    if let Some(policy) = &service.pull_policy {
-        if !is_pull_policy(policy) {
-            let span = subject.span(&["services", name, "pull_policy"]);
-            let diagnostic = Diagnostic::error(
-                "compose/unknown-word",
-                format!(
-                    "`services.{name}.pull_policy` must be one of `always`, `never`, `missing`, \
+    if let Some(policy) = &service.pull_policy
+        && !is_pull_policy(policy)
+    {
+        let span = subject.span(&["services", name, "pull_policy"]);
+        let diagnostic = Diagnostic::error(
+            "compose/unknown-word",
+            format!(
+                "`services.{name}.pull_policy` must be one of `always`, `never`, `missing`, \
                      `build`, `daily`, `weekly`, `every_12h`"
-                ),
-            )
-            .at(ctx.at(span), "not one of them");
-            ctx.push(diagnostic);
-        }
+            ),
+        )
+        .at(ctx.at(span), "not one of them");
+        ctx.push(diagnostic);
     }
 }
 
@@ -211,12 +211,13 @@ fn check_source_of_image(
         let message = format!("`{name}` has both `dockerfile` and `dockerfile_inline`");
         ctx.error("compose/exclusive", message, span, "only one goes");
     }
-    if let Some(platform) = &service.platform {
-        if !build.platforms.is_empty() && !build.platforms.contains(platform) {
-            let span = subject.span(&["services", name, "build", "platforms"]);
-            let message = format!("`build.platforms` of `{name}` lacks its `platform`");
-            ctx.error("compose/platform", message, span, "add it here");
-        }
+    if let Some(platform) = &service.platform
+        && !build.platforms.is_empty()
+        && !build.platforms.contains(platform)
+    {
+        let span = subject.span(&["services", name, "build", "platforms"]);
+        let message = format!("`build.platforms` of `{name}` lacks its `platform`");
+        ctx.error("compose/platform", message, span, "add it here");
     }
 }
 

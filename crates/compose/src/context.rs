@@ -49,7 +49,7 @@ pub(crate) struct Context<'a> {
     /// Files that were read and not used yet.
     pub documents: HashMap<PathBuf, Rc<Vec<Node>>>,
     /// Files that services extend from, by their variables.
-    pub extended: HashMap<(PathBuf, usize), (Node, Vec<Vec<String>>)>,
+    pub extended: HashMap<(PathBuf, usize), (Node, Marks)>,
     /// Where untrusted files must stay.
     pub root: PathBuf,
     /// Files that the user named: they may stand anywhere.
@@ -60,6 +60,9 @@ pub(crate) struct Context<'a> {
     /// Variables that were found unset.
     pub unset: HashSet<String>,
 }
+
+/// Places that a later file resets or overrides.
+pub(crate) type Marks = Vec<Vec<String>>;
 
 pub(crate) type Environment = BTreeMap<String, String>;
 
@@ -123,7 +126,7 @@ impl Context<'_> {
 
     pub fn yaml_error(&mut self, error: YamlError) {
         let message = match error.path.is_empty() {
-            true => error.message,
+            true => error.message.into(),
             false => format!("{}, in `{}`", error.message, error.path.join(".")),
         };
         let mut diagnostic =

@@ -59,10 +59,10 @@ pub(crate) fn find(request: &Request, ctx: &mut Context<'_>) -> Option<Found> {
         environment = variables(request, &directory, ctx);
     }
     let mut profiles = request.profiles.clone();
-    if profiles.is_empty() {
-        if let Some(list) = environment.get("COMPOSE_PROFILES") {
-            profiles.extend(list.split(',').map(|profile| profile.trim().to_string()));
-        }
+    if profiles.is_empty()
+        && let Some(list) = environment.get("COMPOSE_PROFILES")
+    {
+        profiles.extend(list.split(',').map(|profile| profile.trim().to_string()));
     }
     Some(Found { files, directory, environment, profiles })
 }
@@ -79,10 +79,10 @@ fn directory_of(given: &Option<PathBuf>, files: &[PathBuf], working_dir: &Path) 
 fn variables(request: &Request, directory: &Path, ctx: &mut Context<'_>) -> Environment {
     let process = &request.environment;
     let mut files: Vec<PathBuf> = request.env_files.clone();
-    if files.is_empty() {
-        if let Some(list) = process.get("COMPOSE_ENV_FILES").filter(|list| !list.is_empty()) {
-            files.extend(list.split(',').map(PathBuf::from));
-        }
+    if files.is_empty()
+        && let Some(list) = process.get("COMPOSE_ENV_FILES").filter(|list| !list.is_empty())
+    {
+        files.extend(list.split(',').map(PathBuf::from));
     }
     let mut files: Vec<PathBuf> = files.iter().map(|file| request.working_dir.join(file)).collect();
     if files.is_empty() {

@@ -11,6 +11,9 @@ pub(crate) struct DotenvError {
     pub message: String,
 }
 
+/// All values of a load's files together, in bytes: `B=$A$A`, `C=$B$B` … must end.
+const MAX_SIZE: usize = 4 << 20;
+
 pub(crate) type Variables = IndexMap<String, String>;
 
 /// Adds the variables of a file to `variables`. Values may use earlier ones and those of `lookup`,
@@ -26,6 +29,7 @@ pub(crate) fn parse(
 ) -> Result<(), DotenvError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut parser = Parser { rest: text, line: 1 };
+    let mut size: usize = variables.values().map(String::len).sum();
     while parser.skip_to_statement() {
         let (key, inherited) = parser.key()?;
         if key.contains(' ') {
@@ -41,6 +45,10 @@ pub(crate) fn parse(
             let both = |name: &str| lookup(name).or_else(|| variables.get(name).cloned());
             parser.value(&key, &both)?
         };
+        size += value.len();
+        if size > MAX_SIZE {
+            return Err(parser.error("the values take too much room"));
+        }
         variables.insert(key, value);
     }
     Ok(())
@@ -186,6 +194,7 @@ impl<'a> Parser<'a> {
                 Err(self.error(format!("`{key}` holds a `${{…}}` of unknown form")))
             }
             Err(Problem::TooDeep) => Err(self.error(format!("`{key}` nests too deep"))),
+            Err(Problem::TooLong) => Err(self.error(format!("`{key}` becomes too long"))),
         }
     }
 }

@@ -12,10 +12,15 @@ pub(crate) enum Problem {
     Missing { name: String, message: String },
     /// Too many defaults inside of defaults.
     TooDeep,
+    /// The values make too long a text.
+    TooLong,
 }
 
 /// Defaults nest this deep at most. People get to three.
 const MAX_DEPTH: usize = 64;
+
+/// A text with its values is this long at most, in bytes.
+const MAX_LENGTH: usize = 8 << 20;
 
 /// A text with its variables replaced.
 #[derive(Debug, Default)]
@@ -45,6 +50,9 @@ fn expand(
     let mut out = String::with_capacity(template.len());
     let mut rest = template;
     while let Some(at) = rest.find('$') {
+        if out.len() > MAX_LENGTH {
+            return Err(Problem::TooLong);
+        }
         out.push_str(&rest[..at]);
         rest = &rest[at..];
         let after = &rest[1..];

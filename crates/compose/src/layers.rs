@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::canonical;
-use crate::context::{Context, Environment, clean, nearest};
+use crate::context::{Context, Environment, Marks, clean, nearest};
 use crate::diagnostic::Diagnostic;
 use crate::dotenv;
 use crate::interpolate::{self, Problem};
@@ -60,7 +60,7 @@ pub(crate) fn load_files(
         }
     }
     canonical::defaults(&mut project);
-    if ctx.resolve_paths || including.len() > 0 {
+    if ctx.resolve_paths || !including.is_empty() {
         paths::resolve(&mut project, &scope.directory, ctx);
     }
     resolve_environment(&mut project, &scope.environment);
@@ -100,8 +100,6 @@ fn take_documents(file: &Path, ctx: &mut Context<'_>) -> Vec<Node> {
     ctx.documents.remove(file);
     Rc::try_unwrap(documents).unwrap_or_else(|shared| (*shared).clone())
 }
-
-type Marks = Vec<Vec<String>>;
 
 /// Takes the marks off and replaces the variables. `None` if the document is no mapping.
 fn prepare(
@@ -262,6 +260,11 @@ pub(crate) fn interpolate_text(
             ctx.push(diagnostic);
             None
         }
+        Err(Problem::TooLong) => {
+            let message = format!("the values make `{path}` too long");
+            ctx.error("compose/too-big", message, span, "in this text");
+            None
+        }
         Err(Problem::TooDeep) => {
             let message = format!("`{path}` nests too many defaults");
             ctx.error("compose/too-deep", message, span, "in this text");
@@ -413,10 +416,11 @@ fn extend_service(
         return;
     }
     for mark in marks {
-        if let [section, marked, rest @ ..] = mark.as_slice() {
-            if section == "services" && marked == name {
-                remove(&mut base, rest);
-            }
+        if let [section, marked, rest @ ..] = mark.as_slice()
+            && section == "services"
+            && marked == name
+        {
+            remove(&mut base, rest);
         }
     }
     let Some(over) = services.get(name).cloned() else { return };

@@ -284,10 +284,10 @@ fn project_name(request: &Request, found: &Found, ctx: &mut Context<'_>) -> Stri
     let mut named: Option<(String, Span)> = None;
     for file in &found.files {
         for document in layers::read_documents(file, ctx).iter() {
-            if let Some(node) = document.get("name") {
-                if let Some(name) = node.as_text().filter(|name| !name.is_empty()) {
-                    named = Some((name.to_string(), node.span));
-                }
+            if let Some(node) = document.get("name")
+                && let Some(name) = node.as_text().filter(|name| !name.is_empty())
+            {
+                named = Some((name.to_string(), node.span));
             }
         }
     }

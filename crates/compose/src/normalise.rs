@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use indexmap::IndexMap;
 
 use crate::context::Environment;
-use crate::model::{Condition, Dependency, Extensions, Network, Project, Service};
+use crate::model::{Condition, Dependency, Extensions, Project, Service};
 
 /// Adds what is implied.
 pub(crate) fn project(project: &mut Project, environment: &Environment) {
@@ -30,7 +30,7 @@ fn networks(project: &mut Project) {
         uses_default |= service.networks.contains_key("default");
     }
     if uses_default {
-        project.networks.entry("default".into()).or_insert_with(Network::default);
+        project.networks.entry("default".into()).or_default();
     }
 }
 

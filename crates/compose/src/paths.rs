@@ -24,10 +24,10 @@ pub(crate) fn resolve(root: &mut Node, base: &Path, ctx: &mut Context<'_>) {
         if volume.text_at("driver") != Some("local") {
             continue;
         }
-        if let Some(options) = volume.get_mut("driver_opts") {
-            if options.text_at("o") == Some("bind") {
-                resolver.field(options, "device");
-            }
+        if let Some(options) = volume.get_mut("driver_opts")
+            && options.text_at("o") == Some("bind")
+        {
+            resolver.field(options, "device");
         }
     }
 }

@@ -16,7 +16,7 @@ const MAX_TEXT: usize = 64 << 20;
 #[derive(Debug)]
 pub(crate) struct YamlError {
     pub code: &'static str,
-    pub message: String,
+    pub message: Box<str>,
     pub label: &'static str,
     pub span: Span,
     /// The keys on the way to it.
@@ -102,7 +102,7 @@ impl<'a> Composer<'a, '_> {
                     let span = Span { file: self.file, start, len: 1 };
                     return Err(YamlError {
                         code: "compose/yaml",
-                        message: error.info(),
+                        message: error.info().into(),
                         label: "not valid YAML",
                         span,
                         other: None,
@@ -181,7 +181,8 @@ impl<'a> Composer<'a, '_> {
     fn too_big(&self, span: Span) -> YamlError {
         YamlError {
             code: "compose/too-big",
-            message: format!("the files hold more than {MAX_NODES} values, with aliases expanded"),
+            message: format!("the files hold more than {MAX_NODES} values, with aliases expanded")
+                .into(),
             label: "no room for this",
             span,
             other: None,
@@ -249,7 +250,7 @@ impl<'a> Composer<'a, '_> {
                 let first: &Node = first;
                 return Err(YamlError {
                     code: "compose/duplicate-key",
-                    message: format!("the key `{name}` is there twice"),
+                    message: format!("the key `{name}` is there twice").into(),
                     label: "second one",
                     span: key_span,
                     other: Some(("first one", first.key)),
@@ -290,7 +291,7 @@ impl<'a> Composer<'a, '_> {
                 if !fits {
                     return Err(YamlError {
                         code: "compose/yaml",
-                        message: format!("this is no `!!{kind}`"),
+                        message: format!("this is no `!!{kind}`").into(),
                         label: "does not fit its tag",
                         span,
                         other: None,
@@ -415,10 +416,10 @@ pub(crate) fn resolve(text: &str) -> Value {
     if let Some(value) = integer(&digits) {
         return value;
     }
-    if is_float(&digits) {
-        if let Ok(value) = digits.parse() {
-            return Value::Float(value);
-        }
+    if is_float(&digits)
+        && let Ok(value) = digits.parse()
+    {
+        return Value::Float(value);
     }
     Value::Text(text.into())
 }

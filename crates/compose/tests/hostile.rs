@@ -107,6 +107,16 @@ fn a_variable_cannot_multiply_a_text_without_bound() {
 }
 
 #[test]
+fn variables_cannot_double_each_other_without_bound() {
+    let mut files = MemoryFiles::default();
+    let doubling: String =
+        (1..60).map(|i| format!("A{i}=${{A{p}}}${{A{p}}}\n", p = i - 1)).collect();
+    files.insert("/app/.env", format!("A0=xx\n{doubling}"));
+    files.insert("/app/compose.yaml", "services: {a: {image: \"$A59\"}}");
+    assert!(problems(&files).iter().any(|problem| problem.code == "compose/bad-env-file"));
+}
+
+#[test]
 fn includes_and_extends_cannot_multiply_without_bound() {
     let mut files = MemoryFiles::default();
     for i in 0..40 {
