@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use shiplap_model::{
-    CreateReplica, DEPLOYMENT, Desired, EngineError, EngineErrorKind, ImagePin, InjectedFile,
-    ServiceSpec,
+    AnonymousVolumes, CreateReplica, DEPLOYMENT, Desired, EngineError, EngineErrorKind, ImagePin,
+    InjectedFile, ServiceSpec,
 };
 
 use crate::client::{Call, SHORT_LIMIT, encoded};
@@ -103,7 +103,7 @@ impl DockerEngine {
         let inspected = self.inspect_container(id.to_owned()).await?.unwrap_or_default();
         // A tag can move between our look at it and the engine's.
         if inspected["Image"] != image_id {
-            self.remove_container(id).await?;
+            self.remove_container(id, AnonymousVolumes::Remove).await?;
             let message = "its image was replaced meanwhile; trying again is safe";
             return Err(with_kind(EngineErrorKind::Conflict, doing(), message));
         }
@@ -267,11 +267,33 @@ impl DockerEngine {
         }
     }
 
-    pub(crate) async fn remove_container(&self, container: &str) -> Result<(), EngineError> {
+    /// Sets the restart policy of a container; one that is gone needs none.
+    pub(crate) async fn set_restart_policy(
+        &self,
+        container: &str,
+        policy: &str,
+    ) -> Result<(), EngineError> {
+        let (name, attempts) = policy.split_once(':').unwrap_or((policy, "0"));
+        let attempts: i64 = attempts.parse().unwrap_or(0);
+        let policy = json!({"Name": name, "MaximumRetryCount": attempts});
+        let call = self.act(container, "update").await?.json(&json!({"RestartPolicy": policy}));
+        let doing = || format!("setting the restart policy of {container}");
+        found(self.client.send(call, SHORT_LIMIT, doing).await).map(drop)
+    }
+
+    pub(crate) async fn remove_container(
+        &self,
+        container: &str,
+        anonymous_volumes: AnonymousVolumes,
+    ) -> Result<(), EngineError> {
         self.daemon().await?;
+        let volumes = match anonymous_volumes {
+            AnonymousVolumes::Keep => "0",
+            AnonymousVolumes::Remove => "1",
+        };
         let call = Call::delete(format!("/containers/{}", encoded(container)))
             .query("force", "1")
-            .query("v", "1");
+            .query("v", volumes);
         let doing = || format!("removing {container}");
         let removed = found(self.client.send(call, START_LIMIT, doing).await);
         match removed {

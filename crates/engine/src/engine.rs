@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use bollard::Docker;
 use serde_json::Value;
 use shiplap_model::{
-    BuildRequest, CreateReplica, Desired, Engine, EngineError, EngineInfo, EngineNetwork,
-    EngineVolume, ExecResult, Fields, ImageInfo, Observed, ObservedContainer, ProgressSink,
-    RegistryAnswer, ServiceSpec,
+    AnonymousVolumes, BuildRequest, CreateReplica, Desired, Engine, EngineError, EngineInfo,
+    EngineNetwork, EngineVolume, ExecResult, Fields, ImageInfo, Observed, ObservedContainer,
+    ProgressSink, RegistryAnswer, ServiceSpec,
 };
 use tokio::sync::OnceCell;
 
@@ -181,8 +181,16 @@ impl Engine for DockerEngine {
         self.rename_container(container, name).await
     }
 
-    async fn remove(&self, container: &str) -> Result<(), EngineError> {
-        self.remove_container(container).await
+    async fn remove(
+        &self,
+        container: &str,
+        anonymous_volumes: AnonymousVolumes,
+    ) -> Result<(), EngineError> {
+        self.remove_container(container, anonymous_volumes).await
+    }
+
+    async fn set_restart(&self, container: &str, policy: &str) -> Result<(), EngineError> {
+        self.set_restart_policy(container, policy).await
     }
 
     async fn container(&self, container: &str) -> Result<Option<ObservedContainer>, EngineError> {

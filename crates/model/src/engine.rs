@@ -63,6 +63,15 @@ pub enum Names {
     Held,
 }
 
+/// What becomes of a removed container's anonymous volumes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnonymousVolumes {
+    /// They stay: what is in them may be missed.
+    Keep,
+    /// They go with it.
+    Remove,
+}
+
 /// A network to make.
 #[derive(Debug, Clone)]
 pub struct EngineNetwork {
@@ -203,8 +212,16 @@ pub trait Engine: Send + Sync {
     async fn unpause(&self, container: &str) -> Result<(), EngineError>;
     /// Renames a container. It already having the new name is success.
     async fn rename(&self, container: &str, name: &str) -> Result<(), EngineError>;
-    /// Removes a container and its anonymous volumes, killing it if need be.
-    async fn remove(&self, container: &str) -> Result<(), EngineError>;
+    /// Removes a container, killing it if need be. An anonymous volume that another container
+    /// uses stays in any case.
+    async fn remove(
+        &self,
+        container: &str,
+        anonymous_volumes: AnonymousVolumes,
+    ) -> Result<(), EngineError>;
+    /// Sets when the engine starts a container again by itself, in the words of Compose's
+    /// `restart`: `no`, `always`, `unless-stopped`, `on-failure:5`.
+    async fn set_restart(&self, container: &str, policy: &str) -> Result<(), EngineError>;
     /// Looks at one container, by name or id.
     async fn container(&self, container: &str) -> Result<Option<ObservedContainer>, EngineError>;
     /// The health check's command of a container in exec form, from its configuration or its

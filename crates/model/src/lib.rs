@@ -16,8 +16,9 @@ mod secret;
 
 pub use desired::{Desired, FieldDigests, Fields, InjectedFile, ServiceSpec};
 pub use engine::{
-    BuildRequest, CreateReplica, Engine, EngineError, EngineErrorKind, EngineInfo, EngineNetwork,
-    EngineVolume, ExecResult, Names, Progress, ProgressSink, RegistryAnswer,
+    AnonymousVolumes, BuildRequest, CreateReplica, Engine, EngineError, EngineErrorKind,
+    EngineInfo, EngineNetwork, EngineVolume, ExecResult, Names, Progress, ProgressSink,
+    RegistryAnswer,
 };
 pub use image::{ImageInfo, ImageOrigin, ImagePin};
 pub use labels::*;

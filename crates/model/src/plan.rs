@@ -307,11 +307,16 @@ pub enum Action {
     Start {
         /// Its name.
         container: String,
+        /// For a container of an earlier deployment, which lost it when it was retired: when the
+        /// engine starts it again by itself.
+        restart: Option<String>,
     },
     /// Thaws a container of an earlier release.
     Thaw {
         /// Its name.
         container: String,
+        /// When the engine starts it again by itself, from now on.
+        restart: String,
     },
     /// Waits until a replica works.
     Gate {
@@ -338,7 +343,8 @@ pub enum Action {
         /// How long to wait.
         limit: Duration,
     },
-    /// Stops a container, which is kept.
+    /// Stops a container, which is kept. The engine does not start it again by itself, not even
+    /// after a reboot: two replicas might write to one volume.
     Stop {
         /// Its name.
         container: String,
@@ -346,6 +352,8 @@ pub enum Action {
         grace: Option<Duration>,
         /// What must hold when it is started again in undoing.
         gate: Gate,
+        /// When the engine starts it again by itself, after undoing.
+        restart: String,
     },
     /// Freezes a container, which stays ready for a rollback.
     Freeze {
@@ -372,6 +380,8 @@ pub enum Action {
         container: String,
         /// How long between the stop signal and the kill, if it runs.
         grace: Option<Duration>,
+        /// What becomes of its anonymous volumes.
+        anonymous_volumes: crate::AnonymousVolumes,
     },
     /// Removes a network.
     RemoveNetwork {
@@ -427,8 +437,8 @@ impl fmt::Display for Action {
             Self::CreateNetwork(network) => write!(f, "create network {}", network.name),
             Self::CreateVolume(volume) => write!(f, "create volume {}", volume.name),
             Self::Create(replica) => write!(f, "create {}", replica.name),
-            Self::Start { container } => write!(f, "start {container}"),
-            Self::Thaw { container } => write!(f, "thaw {container}"),
+            Self::Start { container, .. } => write!(f, "start {container}"),
+            Self::Thaw { container, .. } => write!(f, "thaw {container}"),
             Self::Gate { container, .. } => write!(f, "gate {container}"),
             Self::Route { what, .. } => f.write_str(what),
             Self::Drain { containers, .. } => write!(f, "drain {}", containers.join(" ")),

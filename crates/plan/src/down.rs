@@ -1,8 +1,8 @@
 //! Taking a project down.
 
 use shiplap_model::{
-    Action, Cause, Change, ChangeKind, Desired, Goal, ListenerSpec, Observed, Phase, Plan,
-    RouteIntent, Step, StepId,
+    Action, AnonymousVolumes, Cause, Change, ChangeKind, Desired, Goal, ListenerSpec, Observed,
+    Phase, Plan, RouteIntent, Step, StepId,
 };
 
 use crate::policy::Policy;
@@ -23,13 +23,15 @@ pub(crate) fn plan(desired: &Desired, observed: &Observed, policy: &Policy) -> P
         let action = Action::Route { what: "close ports".to_owned(), to: intent, back };
         after.push(push(action, None, Vec::new()));
     }
+    let anonymous_volumes =
+        if policy.remove_volumes { AnonymousVolumes::Remove } else { AnonymousVolumes::Keep };
     let mut removed = Vec::new();
     for container in &observed.containers {
         let grace = desired
             .services
             .get(&container.service)
             .and_then(|spec| spec.service.stop_grace_period?.as_std());
-        let action = Action::Remove { container: container.name.clone(), grace };
+        let action = Action::Remove { container: container.name.clone(), grace, anonymous_volumes };
         removed.push(push(action, Some(&container.service), after.clone()));
     }
     for holder in observed.router.iter().flat_map(|router| &router.holders) {

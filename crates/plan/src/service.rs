@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use shiplap_compose::model::{Condition, Project, Service};
 use shiplap_model::{
     Cause, ChangeKind, ContainerState, Gate, HealthGate, Observed, ObservedContainer, PortProbe,
     Protocol, Refusal, ReplicaName, ServiceSpec, Standing, Strategy,
@@ -79,7 +80,7 @@ impl ServicePlan<'_> {
 pub(crate) fn plan_service<'a>(
     spec: &'a ServiceSpec,
     observed: &'a Observed,
-    project: &shiplap_compose::model::Project,
+    project: &Project,
     policy: &Policy,
 ) -> Result<ServicePlan<'a>, Refusal> {
     let all: Vec<&ObservedContainer> =
@@ -91,7 +92,7 @@ pub(crate) fn plan_service<'a>(
     let mut keep = Vec::new();
     for container in &current {
         let differing = differences(container, spec, observed);
-        if differing.is_empty() && !forced && is_up(container) {
+        if differing.is_empty() && !forced && is_up(container, spec, project, &others) {
             if keep.len() < spec.replicas as usize {
                 keep.push(*container);
             }
@@ -117,11 +118,16 @@ pub(crate) fn plan_service<'a>(
     let (kind, causes) = kind_of(&current, &keep, &fresh, &leave, causes, spec);
     let stale_live = |c: &ObservedContainer| ReplicaName::parse(&c.name).1 == Standing::Live;
     let mut leave = leave;
-    leave.extend(others.iter().copied().filter(|c| stale_live(c) && !revived(c)));
+    // What a deployment that did not end has started may write to the same volume.
+    let in_the_way = |c: &ObservedContainer| {
+        strategy == Strategy::StopFirst && !fresh.is_empty() && is_active(c)
+    };
+    let leaves = |c: &ObservedContainer| stale_live(c) || in_the_way(c);
+    leave.extend(others.iter().copied().filter(|c| leaves(c) && !revived(c)));
     let discard = others
         .iter()
         .copied()
-        .filter(|c| !stale_live(c) && !revived(c))
+        .filter(|c| !leaves(c) && !revived(c))
         .filter(|c| kind == ChangeKind::Replace || !is_retired(c))
         .collect();
     Ok(ServicePlan {
@@ -176,17 +182,57 @@ fn is_retired(container: &ObservedContainer) -> bool {
         || matches!(container.state, ContainerState::Paused | ContainerState::Exited(_))
 }
 
-fn is_up(container: &ObservedContainer) -> bool {
+fn is_active(container: &ObservedContainer) -> bool {
+    matches!(container.state, ContainerState::Running | ContainerState::Restarting)
+}
+
+fn is_up(
+    container: &ObservedContainer,
+    spec: &ServiceSpec,
+    project: &Project,
+    others: &[&ObservedContainer],
+) -> bool {
     match container.state {
         ContainerState::Running | ContainerState::Restarting => true,
-        ContainerState::Exited(code) => code == 0 && is_job(container),
+        ContainerState::Exited(code) => {
+            code == 0 && is_job(spec, project) && !was_to_leave(container, others)
+        }
         ContainerState::Created | ContainerState::Paused | ContainerState::Dead => false,
     }
 }
 
-/// A container that nothing starts again is a job: having ended well is its being up.
-fn is_job(container: &ObservedContainer) -> bool {
-    container.facts.get("restart").is_none()
+/// For a job, having ended well is being up: for one that others wait for to complete, and for
+/// what nothing starts again and nobody calls.
+fn is_job(spec: &ServiceSpec, project: &Project) -> bool {
+    let service = &spec.service;
+    let completes = project
+        .services
+        .values()
+        .filter_map(|other| other.depends_on.get(&spec.name))
+        .any(|dependency| dependency.condition == Condition::CompletedSuccessfully);
+    let is_called = !service.ports.is_empty()
+        || !service.expose.is_empty()
+        || service.healthcheck.as_ref().is_some_and(|check| !check.test.is_empty());
+    completes || (!is_started_again(service) && !is_called)
+}
+
+/// Whether the engine starts the service's containers again by itself. The file says so, not the
+/// container: one that was retired has lost its restart policy.
+fn is_started_again(service: &Service) -> bool {
+    let never = |policy: &str| policy == "no" || policy == "none";
+    let deploy = service.deploy.as_ref().and_then(|d| d.restart_policy.as_ref());
+    let condition = deploy.map(|policy| policy.condition.as_deref().unwrap_or("any"));
+    let either = [service.restart.as_deref(), condition];
+    either.into_iter().flatten().any(|policy| !never(policy))
+}
+
+/// Whether a deployment that did not end may have stopped it: its successor was made before, and
+/// was not started before.
+fn was_to_leave(container: &ObservedContainer, others: &[&ObservedContainer]) -> bool {
+    others.iter().any(|other| {
+        other.number == container.number
+            && (other.state == ContainerState::Created || other.started_ms > container.started_ms)
+    })
 }
 
 fn state_word(container: &ObservedContainer) -> String {
@@ -258,7 +304,7 @@ fn fresh<'a>(
     spec: &ServiceSpec,
     observed: &Observed,
     policy: &Policy,
-    project: &shiplap_compose::model::Project,
+    project: &Project,
     keep: &[&ObservedContainer],
     mut revivable: Vec<&'a ObservedContainer>,
 ) -> Result<Vec<Fresh<'a>>, Refusal> {

@@ -66,7 +66,7 @@ async fn every_call_can_be_repeated() {
     }
     engine.restart(&other, Some(Duration::from_secs(1))).await.unwrap();
     for _ in 0..2 {
-        engine.remove(&other).await.unwrap();
+        engine.remove(&other, shiplap_model::AnonymousVolumes::Remove).await.unwrap();
     }
     assert!(engine.container(&other).await.unwrap().is_none());
     let error = engine.start(&other).await.unwrap_err();
@@ -183,7 +183,7 @@ async fn networks_volumes_and_files_are_there_at_the_start() {
     let others = engine.observe("nobody", None).await.unwrap();
     assert!(others.foreign_names.contains(&replica.name));
     assert!(others.foreign_ports.values().any(|name| *name == replica.name));
-    engine.remove(&id).await.unwrap();
+    engine.remove(&id, shiplap_model::AnonymousVolumes::Remove).await.unwrap();
     engine.remove_volume(&kept).await.unwrap();
     for _ in 0..2 {
         engine.remove_network(&front.name).await.unwrap();
@@ -226,7 +226,7 @@ async fn commands_and_logs_are_streams() {
     let long = ["sleep", "20"].map(str::to_owned);
     let error = engine.exec(&id, &long, Duration::from_millis(200)).await.unwrap_err();
     assert_eq!(error.kind, EngineErrorKind::Timeout);
-    engine.remove(&id).await.unwrap();
+    engine.remove(&id, shiplap_model::AnonymousVolumes::Remove).await.unwrap();
 }
 
 #[tokio::test]

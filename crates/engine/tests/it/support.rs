@@ -183,7 +183,7 @@ async fn remove_project(project: &str) {
     let engine = DockerEngine::connect(&Endpoint::from_environment().unwrap()).unwrap();
     let observed = engine.observe(project, None).await.unwrap();
     for container in &observed.containers {
-        engine.remove(&container.id).await.unwrap();
+        engine.remove(&container.id, shiplap_model::AnonymousVolumes::Remove).await.unwrap();
     }
     // Compose carries these over by name, so that they do not go with their container.
     for volume in observed.containers.iter().flat_map(|c| c.anonymous_volumes.values()) {

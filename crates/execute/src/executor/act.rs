@@ -12,6 +12,9 @@ use tokio::time::Instant;
 use super::{Learned, Run, StepError, gate, resolve};
 use crate::Event;
 
+/// The restart policy of a container that must not come back by itself.
+pub(super) const NEVER: &str = "no";
+
 /// How often a watched replica is looked at: often enough to fall back within a second of a
 /// crash, rarely enough to cost nothing.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
@@ -43,8 +46,16 @@ pub(super) async fn act(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Res
             run.engine.create(&resolve::with_images(run, learned), replica).await?;
             Ok(())
         }
-        Action::Start { container } => Ok(run.engine.start(container).await?),
-        Action::Thaw { container } => Ok(run.engine.unpause(container).await?),
+        Action::Start { container, restart } => {
+            if let Some(policy) = restart {
+                run.engine.set_restart(container, policy).await?;
+            }
+            Ok(run.engine.start(container).await?)
+        }
+        Action::Thaw { container, restart } => {
+            run.engine.set_restart(container, restart).await?;
+            Ok(run.engine.unpause(container).await?)
+        }
         Action::Gate { container, gate } => {
             gate::pass(run, step.id, step.service.as_deref(), container, gate, learned).await
         }
@@ -52,13 +63,19 @@ pub(super) async fn act(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Res
         Action::Drain { pools, containers, limit } => {
             drain(run, step.id, pools, containers, *limit).await
         }
-        Action::Stop { container, grace, .. } => Ok(run.engine.stop(container, *grace).await?),
-        Action::Freeze { container } => Ok(run.engine.pause(container).await?),
+        Action::Stop { container, grace, .. } => {
+            run.engine.stop(container, *grace).await?;
+            Ok(run.engine.set_restart(container, NEVER).await?)
+        }
+        Action::Freeze { container } => {
+            run.engine.set_restart(container, NEVER).await?;
+            Ok(run.engine.pause(container).await?)
+        }
         Action::Watch { containers, window } => watch(run, containers, *window).await,
         Action::Rename { from, to } => rename(run, from, to).await,
-        Action::Remove { container, grace } => {
+        Action::Remove { container, grace, anonymous_volumes } => {
             run.engine.stop(container, *grace).await.or_else(gone_is_fine)?;
-            Ok(run.engine.remove(container).await?)
+            Ok(run.engine.remove(container, *anonymous_volumes).await?)
         }
         Action::RemoveNetwork { name } => Ok(run.engine.remove_network(name).await?),
         Action::RemoveVolume { name } => Ok(run.engine.remove_volume(name).await?),

@@ -1,11 +1,19 @@
 //! Going back.
 
 use std::sync::Mutex;
+use std::time::Duration;
 
-use shiplap_model::{Action, EngineErrorKind, Plan, ReplicaName, Step, StepId, StepState};
+use shiplap_model::{
+    Action, AnonymousVolumes, EngineErrorKind, Plan, ReplicaName, RouteIntent, Step, StepId,
+    StepState,
+};
 
 use super::{Forward, KeepFailed, Learned, Run, StepError, act, gate, record};
 use crate::{Cancel, Event};
+
+/// How long replicas of a release that failed may finish what they have in flight. Less than in a
+/// deployment that works: what hangs in them may be what is wrong with them.
+const FINISH_LIMIT: Duration = Duration::from_secs(10);
 
 /// Undoes all steps that began, the last first. Returns what could not be undone.
 ///
@@ -77,8 +85,8 @@ fn words(run: &Run, step: &Step) -> Option<String> {
         }),
         // Also what is removed later: it must be gone before the one before it starts again, since
         // both may write to one volume.
-        Action::Start { container } => Some(format!("stop {container}")),
-        Action::Thaw { container } => Some(format!("freeze {container}")),
+        Action::Start { container, .. } => Some(format!("stop {container}")),
+        Action::Thaw { container, .. } => Some(format!("freeze {container}")),
         Action::Route { what, .. } => Some(format!("take back: {what}")),
         Action::Stop { container, .. } => Some(format!("start {container}")),
         // Pulled and built images wait for the next attempt; a new volume may already hold data.
@@ -103,13 +111,24 @@ async fn undo(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Result<(), St
         Action::EnsureHolder(holder) => Ok(run.router.remove_holder(&holder.name).await?),
         Action::CreateNetwork(network) => Ok(run.engine.remove_network(&network.name).await?),
         Action::Create(replica) => uncreate(run, &replica.name, &replica.base_name).await,
-        Action::Start { container } => match run.engine.stop(container, None).await {
+        Action::Start { container, .. } => match run.engine.stop(container, None).await {
             Err(error) if error.kind == EngineErrorKind::NotFound => Ok(()),
-            other => Ok(other?),
+            other => {
+                other?;
+                Ok(run.engine.set_restart(container, act::NEVER).await?)
+            }
         },
-        Action::Thaw { container } => Ok(run.engine.pause(container).await?),
-        Action::Route { back, .. } => act::route(run, back, learned).await,
-        Action::Stop { container, gate, .. } => {
+        Action::Thaw { container, .. } => {
+            run.engine.set_restart(container, act::NEVER).await?;
+            Ok(run.engine.pause(container).await?)
+        }
+        Action::Route { to, back, .. } => {
+            act::route(run, back, learned).await?;
+            finish(run, to, back).await;
+            Ok(())
+        }
+        Action::Stop { container, gate, restart, .. } => {
+            run.engine.set_restart(container, restart).await?;
             run.engine.start(container).await?;
             gate::pass(run, step.id, step.service.as_deref(), container, gate, learned).await
         }
@@ -129,9 +148,27 @@ async fn undo(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Result<(), St
     }
 }
 
+/// Replicas that lose their requests again finish those that they have: they stop next. One that
+/// does not is the reason for going back, and no reason not to.
+async fn finish(run: &Run, to: &RouteIntent, back: &RouteIntent) {
+    for pool in &to.pools {
+        let stays = |name: &String| {
+            back.pools.iter().any(|before| before.key == pool.key && before.replicas.contains(name))
+        };
+        let mut ids = Vec::new();
+        for name in pool.replicas.iter().filter(|name| !stays(name)) {
+            let found = run.engine.container(name).await;
+            ids.extend(found.ok().flatten().filter(|c| c.state.is_running()).map(|c| c.id));
+        }
+        if !ids.is_empty() {
+            let _ = run.router.drain(&pool.key, &ids, FINISH_LIMIT).await;
+        }
+    }
+}
+
 async fn uncreate(run: &Run, name: &str, base: &str) -> Result<(), StepError> {
     match run.keep_failed {
-        KeepFailed::No => Ok(run.engine.remove(name).await?),
+        KeepFailed::No => Ok(run.engine.remove(name, AnonymousVolumes::Remove).await?),
         KeepFailed::Yes => {
             match run.engine.stop(name, None).await {
                 Err(error) if error.kind != EngineErrorKind::NotFound => return Err(error.into()),

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use shiplap_compose::model::Condition;
 use shiplap_model::{
-    Action, BuildRequest, ChangeKind, ContainerState, CreateReplica, EngineNetwork, EngineVolume,
-    HealthGate, HolderSpec, ImageOrigin, ListenerSpec, Names, ObservedContainer, Phase, PoolKey,
-    PublishedPort, ReplicaName, RouteIntent, RouteTarget, Standing, Step, StepId,
+    Action, AnonymousVolumes, BuildRequest, ChangeKind, ContainerState, CreateReplica,
+    EngineNetwork, EngineVolume, Fields, HealthGate, HolderSpec, ImageOrigin, ListenerSpec, Names,
+    ObservedContainer, Phase, PoolKey, PublishedPort, ReplicaName, RouteIntent, RouteTarget,
+    Standing, Step, StepId,
 };
 
 use super::Context;
@@ -418,12 +419,15 @@ fn start<'a>(
         let action = match fresh.origin {
             Origin::Revive(old) => match old.state {
                 ContainerState::Running | ContainerState::Restarting => None,
-                ContainerState::Paused => Some(Action::Thaw { container }),
+                ContainerState::Paused => {
+                    Some(Action::Thaw { container, restart: restart_of(&service.spec.facts) })
+                }
                 ContainerState::Created | ContainerState::Exited(_) | ContainerState::Dead => {
-                    Some(Action::Start { container })
+                    let restart = Some(restart_of(&service.spec.facts));
+                    Some(Action::Start { container, restart })
                 }
             },
-            Origin::Create => Some(Action::Start { container }),
+            Origin::Create => Some(Action::Start { container, restart: None }),
         };
         // What was frozen has worked beside what it depends on: it need not wait for it.
         let thaws = matches!(action, Some(Action::Thaw { .. }));
@@ -491,6 +495,8 @@ struct Held<'a> {
     after: BTreeSet<&'a str>,
     /// Pools that are held, as they are now.
     pools: Vec<RouteTarget>,
+    /// Pools that a deployment which did not end holds already. Its replicas may still be busy.
+    before: Vec<PoolKey>,
 }
 
 fn held_group<'a>(context: &Context<'a>) -> Held<'a> {
@@ -505,11 +511,12 @@ fn held_group<'a>(context: &Context<'a>) -> Held<'a> {
     }
     held.after = affected.clone();
     let pools = context.observed.router.iter().flat_map(|router| router.pools.keys());
-    held.pools = pools
+    let pools = pools
         .filter(|key| affected.contains(key.service.as_str()))
-        .filter_map(|key| pool_before(context, key))
-        .filter(|pool| !pool.replicas.is_empty())
-        .collect();
+        .filter_map(|key| pool_before(context, key));
+    let (open, before): (Vec<_>, Vec<_>) = pools.partition(|pool| !pool.replicas.is_empty());
+    held.pools = open;
+    held.before = before.into_iter().map(|pool| pool.key).collect();
     held
 }
 
@@ -567,8 +574,30 @@ fn hold(
     held: &Held<'_>,
     before: &[StepId],
 ) -> Vec<StepId> {
-    if held.pools.is_empty() {
+    let mut containers: Vec<String> =
+        held.pools.iter().flat_map(|pool| pool.replicas.clone()).collect();
+    let mut drained: Vec<PoolKey> = held.pools.iter().map(|pool| pool.key.clone()).collect();
+    for key in &held.before {
+        let service = &context.services[key.service.as_str()];
+        let busy: Vec<String> = service
+            .leave
+            .iter()
+            .filter(|old| old.state.is_running() && held.replaced.contains(key.service.as_str()))
+            .map(|old| old.name.clone())
+            .collect();
+        if !busy.is_empty() {
+            drained.push(key.clone());
+            containers.extend(busy);
+        }
+    }
+    if drained.is_empty() {
         return before.to_vec();
+    }
+    containers.sort();
+    containers.dedup();
+    let drain = Action::Drain { pools: drained, containers, limit: context.policy.limits.drain };
+    if held.pools.is_empty() {
+        return vec![steps.push(Phase::Change, None, drain, before.iter().copied())];
     }
     let action = Action::Route {
         what: format!("hold {}", services_of(&held.pools).join(" ")),
@@ -576,15 +605,6 @@ fn hold(
         back: RouteIntent { pools: held.pools.clone(), ..RouteIntent::default() },
     };
     let holding = steps.push(Phase::Change, None, action, before.iter().copied());
-    let mut containers: Vec<String> =
-        held.pools.iter().flat_map(|pool| pool.replicas.clone()).collect();
-    containers.sort();
-    containers.dedup();
-    let drain = Action::Drain {
-        pools: held.pools.iter().map(|pool| pool.key.clone()).collect(),
-        containers,
-        limit: context.policy.limits.drain,
-    };
     vec![steps.push(Phase::Change, None, drain, [holding])]
 }
 
@@ -628,7 +648,17 @@ fn services_of(pools: &[RouteTarget]) -> Vec<&str> {
 }
 
 fn stop(service: &ServicePlan<'_>, old: &ObservedContainer) -> Action {
-    Action::Stop { container: old.name.clone(), grace: grace(service), gate: service.gate.clone() }
+    Action::Stop {
+        container: old.name.clone(),
+        grace: grace(service),
+        gate: service.gate.clone(),
+        restart: restart_of(&old.facts),
+    }
+}
+
+/// The restart policy among a container's facts.
+fn restart_of(facts: &Fields) -> String {
+    facts.get("restart").and_then(|policy| policy.as_str()).unwrap_or("no").to_owned()
 }
 
 /// How an old replica rests: frozen, if nobody but the edge leads to it, else stopped. A frozen
@@ -638,6 +668,14 @@ fn rest(context: &Context<'_>, service: &ServicePlan<'_>, old: &ObservedContaine
         return Action::Freeze { container: old.name.clone() };
     }
     stop(service, old)
+}
+
+fn remove(
+    service: &ServicePlan<'_>,
+    old: &ObservedContainer,
+    anonymous_volumes: AnonymousVolumes,
+) -> Action {
+    Action::Remove { container: old.name.clone(), grace: grace(service), anonymous_volumes }
 }
 
 fn grace(service: &ServicePlan<'_>) -> Option<Duration> {
@@ -795,7 +833,7 @@ fn tidy(context: &Context<'_>, steps: &mut Steps, after: &[StepId]) {
             steps.push(Phase::Tidy, Some(name), action, settled.iter().copied());
         }
         for old in &service.discard {
-            let action = Action::Remove { container: old.name.clone(), grace: grace(service) };
+            let action = remove(service, old, AnonymousVolumes::Remove);
             steps.push(Phase::Tidy, Some(name), action, after.iter().copied());
         }
     }
@@ -806,7 +844,11 @@ fn tidy(context: &Context<'_>, steps: &mut Steps, after: &[StepId]) {
     if context.policy.remove_orphans {
         for (name, containers) in &context.orphans {
             for container in containers {
-                let action = Action::Remove { container: container.name.clone(), grace: None };
+                let action = Action::Remove {
+                    container: container.name.clone(),
+                    grace: None,
+                    anonymous_volumes: AnonymousVolumes::Keep,
+                };
                 steps.push(Phase::Tidy, Some(name), action, after.iter().copied());
             }
         }
@@ -836,7 +878,7 @@ fn leave(
             before = vec![steps.push(Phase::Tidy, name, drain, before)];
         }
         if !keeps {
-            let action = Action::Remove { container: old.name.clone(), grace: grace(service) };
+            let action = remove(service, old, AnonymousVolumes::Keep);
             last.push(steps.push(Phase::Tidy, name, action, before));
             continue;
         }

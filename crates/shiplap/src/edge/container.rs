@@ -15,7 +15,9 @@ use bollard::query_parameters::{
 };
 use shiplap_edge::Client;
 use shiplap_engine::DockerEngine;
-use shiplap_model::{Engine as _, EngineError, EngineErrorKind, ROLE, RouterError};
+use shiplap_model::{
+    AnonymousVolumes, Engine as _, EngineError, EngineErrorKind, ROLE, RouterError,
+};
 
 use super::image::EdgeImage;
 use super::{BUILD_VARIABLE, DIR_VARIABLE, GID_VARIABLE, dir, socket};
@@ -56,13 +58,13 @@ impl<'a> EdgeContainer<'a> {
                 if self.answers().await.is_ok() {
                     return Ok(());
                 }
-                self.docker.remove(&name).await?;
+                self.docker.remove(&name, AnonymousVolumes::Remove).await?;
                 self.create().await?;
             }
             Some(_) => match self.docker.start(&name).await {
                 Ok(()) => {}
                 Err(_) => {
-                    self.docker.remove(&name).await?;
+                    self.docker.remove(&name, AnonymousVolumes::Remove).await?;
                     self.create().await?;
                 }
             },
@@ -179,7 +181,7 @@ pub async fn upgrade(docker: &DockerEngine) -> Result<String, RouterError> {
     }
     let name = container_name();
     let aside = format!("{name}.old");
-    let _ = docker.remove(&aside).await;
+    let _ = docker.remove(&aside, AnonymousVolumes::Remove).await;
     let rename = RenameContainerOptionsBuilder::default().name(&aside).build();
     docker
         .raw()
@@ -187,7 +189,7 @@ pub async fn upgrade(docker: &DockerEngine) -> Result<String, RouterError> {
         .await
         .map_err(|error| engine("renaming the edge", &error))?;
     if let Err(error) = edge.run(&image, &name).await {
-        let _ = docker.remove(&name).await;
+        let _ = docker.remove(&name, AnonymousVolumes::Remove).await;
         let _ = docker.rename(&aside, &name).await;
         return Err(error);
     }
@@ -214,7 +216,7 @@ pub async fn upgrade(docker: &DockerEngine) -> Result<String, RouterError> {
 pub async fn remove(docker: &DockerEngine) -> Result<(), EngineError> {
     let name = container_name();
     let _ = docker.stop(&name, Some(Duration::from_secs(10))).await;
-    docker.remove(&name).await
+    docker.remove(&name, AnonymousVolumes::Remove).await
 }
 
 /// Makes this binary's image and loads it, if the engine does not hold it yet.

@@ -9,9 +9,9 @@ use shiplap_edge::api;
 use shiplap_edge::{Client, ClientError, Hold, Listener, Pool, Replica, Table};
 use shiplap_engine::DockerEngine;
 use shiplap_model::{
-    Engine as _, HolderSpec, HolderStatus, ListenerSpec, ObservedListener, PoolKey, PoolStatus,
-    ProbeKind, ProbeOutcome, ProbeRequest, Protocol, RouteChange, RoutedReplica, Router,
-    RouterError, RouterState,
+    AnonymousVolumes, Engine as _, HolderSpec, HolderStatus, ListenerSpec, ObservedListener,
+    PoolKey, PoolStatus, ProbeKind, ProbeOutcome, ProbeRequest, Protocol, RouteChange,
+    RoutedReplica, Router, RouterError, RouterState,
 };
 
 use super::container::EdgeContainer;
@@ -179,7 +179,7 @@ impl Router for EdgeRouter {
     }
 
     async fn remove_holder(&self, name: &str) -> Result<(), RouterError> {
-        Ok(self.docker.remove(name).await?)
+        Ok(self.docker.remove(name, AnonymousVolumes::Remove).await?)
     }
 
     async fn listening_ports(&self, container_id: &str) -> Result<Vec<u16>, RouterError> {

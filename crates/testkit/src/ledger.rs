@@ -1,0 +1,257 @@
+//! A ledger in memory.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use shiplap_model::{
+    Deployment, DeploymentState, JournalEntry, Lease, LeaseHeld, LeaseKey, Ledger, LedgerError,
+    NewDeployment, Outcome, Scope, Secret, StoredRelease,
+};
+use tokio::time::Instant;
+
+use crate::calls::{Calls, Fate};
+
+#[derive(Clone)]
+struct Record {
+    deployment: Deployment,
+    binding: Secret<Vec<u8>>,
+    journal: Vec<JournalEntry>,
+}
+
+#[derive(Clone)]
+struct Held {
+    generation: u64,
+    holder: Option<String>,
+    until: Instant,
+}
+
+#[derive(Clone, Default)]
+struct Inner {
+    records: Vec<Record>,
+    leases: BTreeMap<Scope, Held>,
+}
+
+/// A ledger in memory.
+#[derive(Default)]
+pub struct MemoryLedger {
+    inner: Mutex<Inner>,
+    calls: Calls,
+}
+
+fn injected() -> LedgerError {
+    LedgerError::Storage("injected".to_owned())
+}
+
+impl MemoryLedger {
+    pub(crate) fn new(calls: Calls) -> Self {
+        Self { inner: Mutex::default(), calls }
+    }
+
+    pub(crate) fn fork(&self, calls: Calls) -> Self {
+        Self { inner: Mutex::new(self.inner().clone()), calls }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("nothing panics while holding it")
+    }
+
+    async fn enter(&self, text: String) -> Result<Fate, LedgerError> {
+        self.calls.enter(format!("ledger.{text}")).await.map_err(|_| injected())
+    }
+
+    /// Somebody else takes the lease, whoever has it.
+    pub fn steal(&self, scope: &Scope) {
+        let mut inner = self.inner();
+        let generation = inner.leases.get(scope).map_or(1, |held| held.generation + 1);
+        let until = Instant::now() + Duration::from_secs(3600);
+        let held = Held { generation, holder: Some("a thief".to_owned()), until };
+        inner.leases.insert(scope.clone(), held);
+    }
+
+    /// The holder of the lease dies, and everybody knows.
+    pub fn holder_dies(&self, scope: &Scope) {
+        if let Some(held) = self.inner().leases.get_mut(scope) {
+            held.holder = None;
+        }
+    }
+
+    /// Everything that was written down in the clear, for a look at what it gives away.
+    #[must_use]
+    pub fn in_the_clear(&self) -> String {
+        let inner = self.inner();
+        let texts = inner.records.iter().map(|r| format!("{:?} {:?}", r.deployment, r.journal));
+        texts.collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Inner {
+    fn check(&self, key: &LeaseKey) -> Result<(), LedgerError> {
+        let held = self.leases.get(&key.scope);
+        let ours = held.is_some_and(|h| h.generation == key.generation && h.holder.is_some());
+        if ours { Ok(()) } else { Err(LedgerError::LeaseLost(key.scope.clone())) }
+    }
+
+    fn record(&mut self, scope: &Scope, number: u64) -> Result<&mut Record, LedgerError> {
+        self.records
+            .iter_mut()
+            .find(|r| r.deployment.scope == *scope && r.deployment.number == number)
+            .ok_or_else(|| LedgerError::NoSuchDeployment(scope.clone(), number))
+    }
+}
+
+#[async_trait]
+impl Ledger for MemoryLedger {
+    async fn acquire(
+        &self,
+        scope: &Scope,
+        holder: &str,
+        ttl: Duration,
+    ) -> Result<Result<Lease, LeaseHeld>, LedgerError> {
+        let fate = self.enter("acquire".to_owned()).await?;
+        let answer = {
+            let mut inner = self.inner();
+            let held = inner.leases.get(scope);
+            let free = held.is_none_or(|h| h.holder.is_none() || h.until <= Instant::now());
+            if free {
+                let generation = held.map_or(1, |held| held.generation + 1);
+                let until = Instant::now() + ttl;
+                let held = Held { generation, holder: Some(holder.to_owned()), until };
+                inner.leases.insert(scope.clone(), held);
+                let key = LeaseKey { scope: scope.clone(), generation };
+                Ok(Lease { key, expires_ms: 0 })
+            } else {
+                let holder = held.and_then(|held| held.holder.clone()).unwrap_or_default();
+                Err(LeaseHeld { scope: scope.clone(), holder, since_ms: 0, expires_ms: 0 })
+            }
+        };
+        fate.end().await.map_err(|_| injected())?;
+        Ok(answer)
+    }
+
+    async fn renew(&self, key: &LeaseKey, ttl: Duration) -> Result<Lease, LedgerError> {
+        let mut inner = self.inner();
+        inner.check(key)?;
+        inner.leases.get_mut(&key.scope).expect("just checked").until = Instant::now() + ttl;
+        Ok(Lease { key: key.clone(), expires_ms: 0 })
+    }
+
+    async fn release(&self, key: &LeaseKey) -> Result<(), LedgerError> {
+        let fate = self.enter("release".to_owned()).await?;
+        {
+            let mut inner = self.inner();
+            if inner.check(key).is_ok() {
+                inner.leases.get_mut(&key.scope).expect("just checked").holder = None;
+            }
+        }
+        fate.end().await.map_err(|_| injected())
+    }
+
+    async fn holder(&self, scope: &Scope) -> Result<Option<LeaseHeld>, LedgerError> {
+        let inner = self.inner();
+        let held = inner.leases.get(scope).filter(|held| held.until > Instant::now());
+        Ok(held.and_then(|held| held.holder.clone()).map(|holder| LeaseHeld {
+            scope: scope.clone(),
+            holder,
+            since_ms: 0,
+            expires_ms: 0,
+        }))
+    }
+
+    async fn begin(&self, new: &NewDeployment) -> Result<u64, LedgerError> {
+        let fate = self.enter("begin".to_owned()).await?;
+        let number = {
+            let mut inner = self.inner();
+            inner.check(&new.lease)?;
+            let of_scope = inner.records.iter().filter(|r| r.deployment.scope == new.scope);
+            let number = of_scope.map(|r| r.deployment.number).max().unwrap_or(0) + 1;
+            let deployment = Deployment {
+                scope: new.scope.clone(),
+                number,
+                kind: new.kind.clone(),
+                who: new.who.clone(),
+                message: new.message.clone(),
+                release: new.release.clone(),
+                plan: new.plan.clone(),
+                started_ms: 0,
+                state: DeploymentState::Unfinished,
+            };
+            let binding = new.binding.clone();
+            inner.records.push(Record { deployment, binding, journal: Vec::new() });
+            number
+        };
+        fate.end().await.map_err(|_| injected())?;
+        Ok(number)
+    }
+
+    async fn record(
+        &self,
+        lease: &LeaseKey,
+        number: u64,
+        entry: &JournalEntry,
+    ) -> Result<(), LedgerError> {
+        let fate = self.enter(format!("record {:?} {}", entry.state, entry.what)).await?;
+        {
+            let mut inner = self.inner();
+            inner.check(lease)?;
+            inner.record(&lease.scope, number)?.journal.push(entry.clone());
+        }
+        fate.end().await.map_err(|_| injected())
+    }
+
+    async fn end(
+        &self,
+        lease: &LeaseKey,
+        number: u64,
+        outcome: Outcome,
+        reason: Option<&str>,
+        release: &StoredRelease,
+    ) -> Result<(), LedgerError> {
+        let fate = self.enter(format!("end {outcome}")).await?;
+        {
+            let mut inner = self.inner();
+            inner.check(lease)?;
+            let record = inner.record(&lease.scope, number)?;
+            let reason = reason.map(str::to_owned);
+            record.deployment.state = DeploymentState::Ended { at_ms: 0, outcome, reason };
+            record.deployment.release = release.clone();
+        }
+        fate.end().await.map_err(|_| injected())
+    }
+
+    async fn deployments(&self, scope: &Scope, limit: u32) -> Result<Vec<Deployment>, LedgerError> {
+        let inner = self.inner();
+        let of_scope = inner.records.iter().rev().filter(|r| r.deployment.scope == *scope);
+        Ok(of_scope.take(limit as usize).map(|r| r.deployment.clone()).collect())
+    }
+
+    async fn deployment(
+        &self,
+        scope: &Scope,
+        number: u64,
+    ) -> Result<Option<Deployment>, LedgerError> {
+        Ok(self.inner().record(scope, number).ok().map(|r| r.deployment.clone()))
+    }
+
+    async fn journal(&self, scope: &Scope, number: u64) -> Result<Vec<JournalEntry>, LedgerError> {
+        Ok(self.inner().record(scope, number)?.journal.clone())
+    }
+
+    async fn binding(&self, scope: &Scope, number: u64) -> Result<Secret<Vec<u8>>, LedgerError> {
+        Ok(self.inner().record(scope, number)?.binding.clone())
+    }
+
+    async fn scopes(&self) -> Result<Vec<Scope>, LedgerError> {
+        let inner = self.inner();
+        let mut scopes: Vec<Scope> =
+            inner.records.iter().map(|r| r.deployment.scope.clone()).collect();
+        scopes.sort();
+        scopes.dedup();
+        Ok(scopes)
+    }
+
+    async fn verify(&self) -> Result<u64, LedgerError> {
+        Ok(u64::try_from(self.inner().records.len()).expect("few"))
+    }
+}
