@@ -150,6 +150,7 @@ fn expand_device(service: &str, item: &mut Node, ctx: &mut Context<'_>) {
 
 fn expand_mount(service: &str, item: &mut Node, ctx: &mut Context<'_>) {
     let Some(text) = item.as_text() else { return };
+    let spec_len = text.len();
     let mount = match mounts::parse(text) {
         Ok(mount) => mount,
         Err(_) if is_open(text, ctx) => return,
@@ -190,7 +191,8 @@ fn expand_mount(service: &str, item: &mut Node, ctx: &mut Context<'_>) {
     if mount.no_copy {
         volume.insert("nocopy".into(), yes());
     }
-    if !mount.bind || mount.no_copy {
+    // The reference does not say so for names of one or two letters.
+    if mount.no_copy || !mount.bind && spec_len > 2 {
         map.insert("volume".into(), item.derive(Value::Map(volume)));
     }
     *item = item.derive(Value::Map(map));

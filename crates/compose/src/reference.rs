@@ -65,6 +65,15 @@ fn write_out(section: &str, map: &mut Map<String, Json>) {
             for key in ["command", "entrypoint"] {
                 map.entry(key).or_insert(Json::Null);
             }
+            let watches = map
+                .get_mut("develop")
+                .and_then(|develop| develop.get_mut("watch"))
+                .and_then(Json::as_array_mut);
+            for watch in watches.into_iter().flatten().filter_map(Json::as_object_mut) {
+                if let Json::Object(exec) = watch.entry("exec").or_insert_with(empty) {
+                    exec.entry("command").or_insert(Json::Null);
+                }
+            }
             if let Some(deploy) = map.get_mut("deploy").and_then(Json::as_object_mut) {
                 deploy.entry("resources").or_insert_with(empty);
                 deploy.entry("placement").or_insert_with(empty);
@@ -93,6 +102,14 @@ fn object(map: &mut Map<String, Json>, json: bool) {
         };
         !nothing || KEPT.contains(&key.as_str())
     });
+    for value in map.values_mut() {
+        // 2.0 is printed as 2.
+        if let Some(whole) =
+            value.as_f64().filter(|value| value.fract() == 0.0 && value.abs() < 1e15)
+        {
+            *value = Json::from(whole as i64);
+        }
+    }
     for (key, value) in map.iter_mut() {
         if key.starts_with("x-") || FREE.contains(&key.as_str()) {
             continue;

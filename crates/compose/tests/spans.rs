@@ -71,9 +71,8 @@ fn values_that_were_added_point_to_what_is_around_them() {
 
 #[test]
 fn places_in_long_lines_show_the_part_around_them() {
-    let line =
-        format!("services: {{web: {{image: a, labels: {{{}z: [1]}}}}}}", "k: v, ".to_string());
-    let long = line.replace("k: v, ", &(0..200).map(|i| format!("k{i}: v, ")).collect::<String>());
+    let labels: String = (0..200).map(|i| format!("k{i}: v, ")).collect();
+    let long = format!("services: {{web: {{image: a, labels: {{{labels}z: [1]}}}}}}");
     let files = MemoryFiles::from([("/app/compose.yaml", long)]);
     let request = Request { working_dir: "/app".into(), ..Request::default() };
     let problems = load(&request, &files).expect_err("a list is no label");
