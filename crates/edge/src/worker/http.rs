@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use rustix::event::{PollFd, PollFlags};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::Core;
+use super::stream::SharedStream;
 
 /// A request's head must be complete within this time of its first byte.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -37,7 +37,7 @@ const BUSY: u8 = 2;
 
 /// What a client's connection is doing.
 pub(super) struct Activity {
-    stream: Arc<TcpStream>,
+    stream: SharedStream,
     pub peer: SocketAddr,
     phase: AtomicU8,
     /// Since when, in milliseconds since [`START`].
@@ -77,11 +77,7 @@ impl Activity {
 
     /// The client has closed its connection, or its half of it.
     pub(super) fn client_gone(&self) -> bool {
-        let flags = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
-        let mut poll = [PollFd::new(&*self.stream, flags)];
-        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-        matches!(rustix::event::poll(&mut poll, Some(&now)), Ok(1))
-            && poll[0].revents().intersects(flags)
+        self.stream.is_closed()
     }
 
     fn bytes_came(&self, bytes: &[u8]) {
@@ -140,7 +136,7 @@ impl Drop for Counted {
 /// Serves one connection to its end.
 pub(super) async fn serve(core: Arc<Core>, listener: u64, stream: TcpStream, peer: SocketAddr) {
     let _counted = Counted::new(&core);
-    let stream = Arc::new(stream);
+    let stream = SharedStream::new(stream);
     let activity = Arc::new(Activity {
         stream: stream.clone(),
         peer,
@@ -191,49 +187,42 @@ pub(super) async fn serve(core: Arc<Core>, listener: u64, stream: TcpStream, pee
     }
 }
 
-/// A client's stream that notes what happens on it.
+/// A client's stream that notes what comes in on it.
 struct Watched {
-    stream: Arc<TcpStream>,
+    stream: SharedStream,
     activity: Arc<Activity>,
 }
 
 impl AsyncRead for Watched {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.stream.poll_read_ready(cx))?;
-            let before = buffer.filled().len();
-            match self.stream.try_read_buf(buffer) {
-                Ok(0) => return Poll::Ready(Ok(())),
-                Ok(_) => {
-                    self.activity.bytes_came(&buffer.filled()[before..]);
-                    return Poll::Ready(Ok(()));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        if buffer.filled().len() > before {
+            self.activity.bytes_came(&buffer.filled()[before..]);
         }
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Watched {
     fn poll_write(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.write(cx, |stream| stream.try_write(bytes))
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.write(cx, |stream| stream.try_write_vectored(parts))
+        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -244,25 +233,8 @@ impl AsyncWrite for Watched {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let closed = rustix::net::shutdown(&*self.stream, rustix::net::Shutdown::Write);
-        Poll::Ready(closed.map_err(io::Error::from))
-    }
-}
-
-impl Watched {
-    fn write(
-        &self,
-        cx: &mut Context<'_>,
-        write: impl Fn(&TcpStream) -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.stream.poll_write_ready(cx))?;
-            match write(&self.stream) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result),
-            }
-        }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

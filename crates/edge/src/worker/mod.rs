@@ -15,6 +15,7 @@ mod live;
 mod probe;
 mod routing;
 mod stop;
+mod stream;
 mod tcp;
 mod upstream;
 

@@ -12,6 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::Core;
 use super::body::RequestBody;
 use super::routing::Replica;
+use super::stream::SharedStream;
 use crate::channel::{Ask, Reply};
 use crate::containers;
 use crate::log::event;
@@ -34,6 +35,7 @@ const MAX_IDLE: usize = 256;
 /// A connection that waits for its next request.
 pub(super) struct Idle {
     sender: SendRequest<RequestBody>,
+    stream: SharedStream,
     since: Instant,
 }
 
@@ -48,6 +50,7 @@ pub(super) struct Connection {
     pub sender: SendRequest<RequestBody>,
     /// It has carried a request before, so the replica may be about to close it.
     pub used: bool,
+    stream: SharedStream,
     replica: Arc<Replica>,
     epoch: u64,
     /// Of a new one, until it has been answered on, or long enough has passed.
@@ -87,15 +90,14 @@ impl Connection {
             return Ok(None);
         }
         let epoch = replica.epoch();
-        let stream = connect(replica).await?;
-        let (sender, connection) = http1::Builder::new()
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(io::Error::other)?;
+        let stream = SharedStream::new(connect(replica).await?);
+        let io = TokioIo::new(stream.clone());
+        let (sender, connection) =
+            http1::Builder::new().handshake(io).await.map_err(io::Error::other)?;
         // Its errors are seen by the request that it carries.
         tokio::spawn(async move { connection.with_upgrades().await.unwrap_or_default() });
         let (replica, settling) = (replica.clone(), Some(settling));
-        Ok(Some(Connection { sender, used: false, replica, epoch, settling }))
+        Ok(Some(Connection { sender, used: false, stream, replica, epoch, settling }))
     }
 
     fn idle(replica: &Arc<Replica>, choice: Choice) -> Option<Connection> {
@@ -113,8 +115,13 @@ impl Connection {
                 idle.push(one);
                 return None;
             }
+            // It may have been closed, and hyper not have come to see it.
+            if choice == Choice::Fresh && !one.stream.is_quiet() {
+                continue;
+            }
             return Some(Connection {
                 sender: one.sender,
+                stream: one.stream,
                 used: true,
                 replica: replica.clone(),
                 epoch,
@@ -145,7 +152,8 @@ impl Connection {
         let mut idle = self.replica.idle().lock().expect("no panic while held");
         let current = self.epoch == self.replica.epoch() && self.replica.is_routed();
         if current && idle.len() < MAX_IDLE {
-            idle.push(Idle { sender: self.sender, since: Instant::now() });
+            let (sender, stream) = (self.sender, self.stream);
+            idle.push(Idle { sender, stream, since: Instant::now() });
         }
     }
 }
