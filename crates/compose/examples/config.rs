@@ -4,7 +4,8 @@
 //! config [-f FILE].. [--env-file FILE].. [--profile NAME].. [-p NAME] [--project-directory DIR]
 //!        config [--format json|yaml] [--services|--images|--volumes|--networks|--profiles|
 //!        --environment|--hash SERVICES] [--no-interpolate] [--no-normalize]
-//!        [--no-path-resolution] [--no-consistency] [--tolerant] [--untrusted] [--quiet]
+//!        [--no-path-resolution] [--no-consistency] [--no-env-resolution] [--tolerant]
+//!        [--untrusted] [--quiet] [SERVICE]..
 //! ```
 
 use std::process::ExitCode;
@@ -78,9 +79,11 @@ fn arguments() -> Result<(Request, ConfigOptions, bool), String> {
             "--no-normalize" => options.normalise = false,
             "--no-path-resolution" => options.resolve_paths = false,
             "--no-consistency" => options.check = false,
+            "--no-env-resolution" => options.read_env_files = false,
             "--tolerant" => request.tolerance = Tolerance::Tolerant,
             "--untrusted" => request.trust = Trust::Untrusted,
             "-q" | "--quiet" => quiet = true,
+            other if !other.starts_with('-') => request.services.push(other.to_string()),
             other => return Err(format!("unknown argument: {other}")),
         }
     }

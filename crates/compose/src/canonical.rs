@@ -41,7 +41,13 @@ fn expand_service(name: &str, service: &mut Map, ctx: &mut Context<'_>) {
     edit(service, "extends", |node| wrap(node, "service"));
     edit(service, "env_file", |node| {
         to_list(node);
-        each(node, |item| wrap(item, "path"));
+        each(node, |item| {
+            wrap(item, "path");
+            let yes = item.derive(Value::Bool(true));
+            if let Some(map) = item.as_map_mut() {
+                map.entry("required".into()).or_insert(yes);
+            }
+        });
     });
     edit(service, "label_file", to_list);
     edit(service, "dns", |node| {

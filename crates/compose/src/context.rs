@@ -261,7 +261,12 @@ pub(crate) fn nearest<'a>(
     typed: &str,
     known: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
-    let limit = (typed.chars().count() / 3).clamp(1, 4);
+    let length = typed.chars().count();
+    if length < 3 {
+        // Every other short word would be near.
+        return None;
+    }
+    let limit = (length / 3).clamp(1, 4);
     known
         .into_iter()
         .take(MAX_CANDIDATES)

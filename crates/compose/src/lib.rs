@@ -29,6 +29,7 @@ mod node;
 mod normalise;
 mod paths;
 mod ports;
+mod raw;
 mod reference;
 mod render;
 mod request;

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use serde_json::Value as Json;
 
 use crate::check::{self, Subject};
-use crate::context::{Context, Environment};
+use crate::context::{Context, Environment, nearest};
 use crate::diagnostic::Diagnostic;
 use crate::discover::{self, Found, normal_name};
 use crate::dotenv;
@@ -16,6 +16,7 @@ use crate::layers::{self, Scope};
 use crate::model::{Project, Service, Volume};
 use crate::node::{Node, Sources, Span};
 use crate::normalise;
+use crate::raw;
 use crate::request::{Loaded, Request, Tolerance};
 use crate::source::FileSource;
 use crate::spans::{Spans, find};
@@ -28,11 +29,18 @@ pub(crate) struct Steps {
     pub normalise: bool,
     pub resolve_paths: bool,
     pub check: bool,
+    pub read_env_files: bool,
 }
 
 impl Default for Steps {
     fn default() -> Self {
-        Self { interpolate: true, normalise: true, resolve_paths: true, check: true }
+        Self {
+            interpolate: true,
+            normalise: true,
+            resolve_paths: true,
+            check: true,
+            read_env_files: true,
+        }
     }
 }
 
@@ -126,7 +134,7 @@ pub(crate) fn load_with(
     files: &dyn FileSource,
     steps: Steps,
 ) -> Result<Loaded, Vec<Diagnostic>> {
-    let Merged { tree, name, found, mut ctx } = merge_files(request, files, steps)?;
+    let Merged { tree, name, mut found, mut ctx } = merge_files(request, files, steps)?;
     let mut json = finish::project(&tree, &mut ctx);
     if let Json::Object(map) = &mut json {
         map.insert("name".into(), Json::String(name));
@@ -159,7 +167,27 @@ pub(crate) fn load_with(
         project.services.values().flat_map(|service| service.profiles.iter().cloned()).collect();
     all_profiles.sort();
     all_profiles.dedup();
+    if let Some(unknown) =
+        request.services.iter().find(|name| !project.services.contains_key(*name))
+    {
+        let mut diagnostic =
+            Diagnostic::error("compose/unknown-service", format!("no such service: `{unknown}`"));
+        if let Some(near) = nearest(unknown, project.services.keys().map(String::as_str)) {
+            diagnostic = diagnostic.help(format!("did you mean `{near}`?"));
+        }
+        ctx.push(diagnostic);
+    }
+    for name in &request.services {
+        // Who names a service asks for its profiles.
+        let service = project.services.get(name);
+        if service.is_some_and(|service| !normalise::is_active(service, &found.profiles)) {
+            found.profiles.extend(service.into_iter().flat_map(|s| s.profiles.iter().cloned()));
+        }
+    }
     let inactive = settle(&mut project, &tree, &found, steps, &mut ctx);
+    if !request.services.is_empty() {
+        normalise::select(&mut project, &request.services);
+    }
     if ctx.has_errors() {
         return Err(sorted(ctx.diagnostics));
     }
@@ -228,7 +256,9 @@ fn settle(
         if let (Some(scale), Some(deploy)) = (service.scale, &mut service.deploy) {
             deploy.replicas = Some(scale);
         }
-        read_env_files(name, service, tree, &found.environment, ctx);
+        if steps.read_env_files {
+            read_env_files(name, service, tree, &found.environment, ctx);
+        }
         read_label_files(name, service, tree, &found.environment, ctx);
     }
     normalise::prune(project);
@@ -399,10 +429,13 @@ fn read_label_files(
 }
 
 /// The merged tree as JSON, without types: what `--no-interpolate` shows.
-pub(crate) fn raw_json(merged: &Merged<'_>) -> Json {
+pub(crate) fn raw_json(merged: &Merged<'_>, normalise: bool) -> Json {
     let mut json = finish::plain(&merged.tree);
     if let Json::Object(map) = &mut json {
         map.insert("name".into(), Json::String(merged.name.clone()));
+        if normalise {
+            raw::normalise(map, &merged.found.environment);
+        }
     }
     json
 }

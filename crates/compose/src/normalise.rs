@@ -115,6 +115,21 @@ pub(crate) fn is_active(service: &Service, profiles: &[String]) -> bool {
         || profiles.iter().any(|profile| profile == "*" || service.profiles.contains(profile))
 }
 
+/// Leaves these services, what they depend on, and the resources of all these.
+pub(crate) fn select(project: &mut Project, wanted: &[String]) {
+    let mut selected: HashSet<String> = HashSet::new();
+    let mut open: Vec<String> = wanted.to_vec();
+    while let Some(name) = open.pop() {
+        if let Some(service) = project.services.get(&name) {
+            if selected.insert(name) {
+                open.extend(service.depends_on.keys().cloned());
+            }
+        }
+    }
+    project.services.retain(|name, _| selected.contains(name));
+    prune(project);
+}
+
 /// Drops the resources that no service uses.
 pub(crate) fn prune(project: &mut Project) {
     let mut networks = HashSet::new();

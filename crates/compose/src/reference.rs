@@ -62,6 +62,13 @@ fn write_out(section: &str, map: &mut Map<String, Json>) {
     let empty = || Json::Object(Map::new());
     match section {
         "services" => {
+            // A required file is its path.
+            for file in map.get_mut("env_file").and_then(Json::as_array_mut).into_iter().flatten() {
+                let required = file.get("required").and_then(Json::as_bool) == Some(true);
+                if let (true, None) = (required, file.get("format")) {
+                    *file = file["path"].take();
+                }
+            }
             for key in ["command", "entrypoint"] {
                 map.entry(key).or_insert(Json::Null);
             }

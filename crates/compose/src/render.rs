@@ -59,6 +59,8 @@ pub struct ConfigOptions {
     pub resolve_paths: bool,
     /// Whether the parts are checked against each other.
     pub check: bool,
+    /// Whether `env_file` is read into `environment`.
+    pub read_env_files: bool,
 }
 
 impl Default for ConfigOptions {
@@ -70,6 +72,7 @@ impl Default for ConfigOptions {
             normalise: true,
             resolve_paths: true,
             check: true,
+            read_env_files: true,
         }
     }
 }
@@ -106,6 +109,7 @@ pub fn render_config(
         normalise: options.normalise,
         resolve_paths: options.resolve_paths,
         check: options.check,
+        read_env_files: options.read_env_files,
     };
     if !options.interpolate {
         return render_raw(request, files, options, steps);
@@ -134,7 +138,7 @@ fn render_raw(
     if merged.ctx.has_errors() {
         return Err(merged.ctx.diagnostics);
     }
-    let json = load::raw_json(&merged);
+    let json = load::raw_json(&merged, options.normalise);
     let keys = |section: &str| {
         let section = json.get(section).and_then(Json::as_object);
         listed(section.into_iter().flat_map(|section| section.keys()))

@@ -38,6 +38,8 @@ pub struct Request {
     pub env_files: Vec<PathBuf>,
     /// Active profiles, besides those of `COMPOSE_PROFILES`; `*` is all.
     pub profiles: Vec<String>,
+    /// Only these services and what they depend on; all if it is empty.
+    pub services: Vec<String>,
     /// The project name; else `COMPOSE_PROJECT_NAME`, `name:`, the folder's name.
     pub project_name: Option<String>,
     /// The folder that relative paths start from; else the first file's.
