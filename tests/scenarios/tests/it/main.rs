@@ -1,0 +1,18 @@
+//! Scenarios: the real binary on a real engine, one obligation each.
+//!
+//! Each has a project, ports, a history and an edge of its own, so they run side by side, and
+//! each removes what it made. Without an engine they say so and pass.
+
+mod adoption;
+mod bad_input;
+mod basics;
+mod crashes;
+mod edge;
+mod failures;
+mod features;
+mod housekeeping;
+mod projects;
+mod rollback;
+mod secrets;
+mod two;
+mod updates;
