@@ -478,7 +478,13 @@ fn answer(
     }
     let waiting =
         |pool: &RouteTarget| RouteTarget { replicas: Vec::new(), held: true, ..pool.clone() };
-    let back = RouteIntent { pools: pools.iter().map(waiting).collect(), ..RouteIntent::default() };
+    // Where the engine has the host port, nothing was opened before.
+    let back = if engine_publishes(context, service) {
+        let drop_pools = pools.iter().map(|pool| pool.key.clone()).collect();
+        RouteIntent { drop_pools, ..RouteIntent::default() }
+    } else {
+        RouteIntent { pools: pools.iter().map(waiting).collect(), ..RouteIntent::default() }
+    };
     let to = RouteIntent { pools, names, ..RouteIntent::default() };
     let action = Action::Route { what: format!("answer to {name}"), to, back };
     Some(steps.push(Phase::Change, Some(name), action, gates.iter().copied()))
@@ -664,7 +670,8 @@ fn restart_of(facts: &Fields) -> String {
 /// How an old replica rests: frozen, if nobody but the edge leads to it, else stopped. A frozen
 /// one whose name the engine still gives out would swallow calls.
 fn rest(context: &Context<'_>, service: &ServicePlan<'_>, old: &ObservedContainer) -> Action {
-    if context.policy.standby == Standby::Frozen && old.names == Names::Held {
+    let can_freeze = old.state.is_running() && old.names == Names::Held;
+    if context.policy.standby == Standby::Frozen && can_freeze {
         return Action::Freeze { container: old.name.clone() };
     }
     stop(service, old)
@@ -826,15 +833,21 @@ fn monitor(context: &Context<'_>, service: &ServicePlan<'_>) -> Duration {
 fn tidy(context: &Context<'_>, steps: &mut Steps, after: &[StepId]) {
     for name in &context.order {
         let service = &context.services[name];
-        let gone = if service.changes() { leave(context, steps, service, after) } else { vec![] };
+        let mut discarded = BTreeMap::new();
+        for old in &service.discard {
+            let action = remove(service, old, AnonymousVolumes::Remove);
+            let id = steps.push(Phase::Tidy, Some(name), action, after.iter().copied());
+            discarded.insert(old.name.clone(), id);
+        }
+        let gone = if service.changes() {
+            leave(context, steps, service, after, &discarded)
+        } else {
+            vec![]
+        };
         let settled = if gone.is_empty() { after.to_vec() } else { gone };
         for fresh in service.fresh.iter().filter(|fresh| fresh.name != fresh.base) {
             let action = Action::Rename { from: fresh.name.clone(), to: fresh.base.clone() };
             steps.push(Phase::Tidy, Some(name), action, settled.iter().copied());
-        }
-        for old in &service.discard {
-            let action = remove(service, old, AnonymousVolumes::Remove);
-            steps.push(Phase::Tidy, Some(name), action, after.iter().copied());
         }
     }
     for name in &context.naming.gone {
@@ -855,12 +868,14 @@ fn tidy(context: &Context<'_>, steps: &mut Steps, after: &[StepId]) {
     }
 }
 
-/// Old replicas finish, stop, and give up the name. Returns the last steps.
+/// Old replicas finish, stop, and give up the name. Returns the last steps. `discarded` are the
+/// removals that free names.
 fn leave(
     context: &Context<'_>,
     steps: &mut Steps,
     service: &ServicePlan<'_>,
     after: &[StepId],
+    discarded: &BTreeMap<String, StepId>,
 ) -> Vec<StepId> {
     let name = Some(service.spec.name.as_str());
     let stopped = service.stops_first() || takes_over(context, service);
@@ -882,7 +897,9 @@ fn leave(
             last.push(steps.push(Phase::Tidy, name, action, before));
             continue;
         }
-        if !stopped && old.state.is_running() {
+        // One that has ended by itself, or keeps restarting, must not come back either.
+        let may_come_back = old.state.is_running() || old.facts.get("restart").is_some();
+        if !stopped && may_come_back {
             before = vec![steps.push(Phase::Tidy, name, rest(context, service, old), before)];
         }
         if ReplicaName::parse(&old.name).1 == Standing::Live {
@@ -890,8 +907,11 @@ fn leave(
                 base: old.name.clone(),
                 deployment: old.deployment.unwrap_or_default(),
             };
+            // Adopted twice, both old replicas are of deployment 0.
+            let freed = discarded.get(&aside.aside()).copied();
+            let before_rename = before.iter().copied().chain(freed);
             let action = Action::Rename { from: old.name.clone(), to: aside.aside() };
-            before = vec![steps.push(Phase::Tidy, name, action, before)];
+            before = vec![steps.push(Phase::Tidy, name, action, before_rename)];
         }
         last.extend(before.iter().filter(|id| !after.contains(id)));
     }
