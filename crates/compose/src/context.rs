@@ -138,6 +138,12 @@ impl Context<'_> {
             && self.at(error.span).is_some_and(|at| at.text.contains('\t'))
         {
             diagnostic = diagnostic.help("indent with spaces: YAML does not allow tabs there");
+        } else if error.code == "compose/yaml"
+            && ["mapping values are not", "unexpected character"]
+                .iter()
+                .any(|text| diagnostic.message.contains(text))
+        {
+            diagnostic = diagnostic.help("put a text with special characters in quotes");
         }
         self.push(diagnostic);
     }

@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+mod advice;
 mod canonical;
 mod check;
 mod context;
@@ -44,6 +45,7 @@ mod words;
 mod yaml;
 mod yaml_out;
 
+pub use advice::advise;
 pub use diagnostic::{Diagnostic, Location, Related, Severity};
 pub use load::load;
 pub use model::Project;

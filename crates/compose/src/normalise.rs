@@ -120,10 +120,10 @@ pub(crate) fn select(project: &mut Project, wanted: &[String]) {
     let mut selected: HashSet<String> = HashSet::new();
     let mut open: Vec<String> = wanted.to_vec();
     while let Some(name) = open.pop() {
-        if let Some(service) = project.services.get(&name) {
-            if selected.insert(name) {
-                open.extend(service.depends_on.keys().cloned());
-            }
+        if let Some(service) = project.services.get(&name)
+            && selected.insert(name)
+        {
+            open.extend(service.depends_on.keys().cloned());
         }
     }
     project.services.retain(|name, _| selected.contains(name));

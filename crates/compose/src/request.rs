@@ -57,7 +57,8 @@ pub struct Request {
 /// A loaded project.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// The project with its active services only.
+    /// The project with its active services only. They may still name inactive ones in `depends_on`
+    /// with `required: false`.
     pub project: Project,
     /// The same as JSON.
     pub canonical: Value,

@@ -20,6 +20,18 @@ impl Spans {
     pub fn locate(&self, path: &[&str]) -> Option<Location> {
         self.sources.locate(find(&self.root, path)?)
     }
+
+    /// Whether the value stands in a file as it is, without a variable.
+    pub fn is_literal(&self, path: &[&str]) -> bool {
+        let mut node: &Node = &self.root;
+        for step in path {
+            match child(node, step) {
+                Some(next) => node = next,
+                None => return false,
+            }
+        }
+        !node.interpolated && node.span.is_known() && !matches!(node.value, Value::Null)
+    }
 }
 
 /// The place of a value, or of the nearest thing around it that was written.

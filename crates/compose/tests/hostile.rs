@@ -180,10 +180,25 @@ fn no_message_shows_the_value_of_a_variable() {
     }
 }
 
-/// Not a fuzzer, but a quick look at the neighbourhood of every case: nothing may panic.
+/// Damages every case a little, many times: nothing may panic or hang.
+///
+/// `COMPOSE_DAMAGE_ROUNDS` sets how often (40), `COMPOSE_DAMAGE_CORPUS` a folder with more files.
 #[test]
 fn damaged_cases_do_not_panic() {
+    let rounds = std::env::var("COMPOSE_DAMAGE_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
+    let mut corpus: Vec<String> = Vec::new();
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    for entry in std::fs::read_dir(folder).expect("cases") {
+        let text = std::fs::read_to_string(entry.expect("entry").path()).expect("text");
+        let body =
+            text.split("--- compose.yaml\n").nth(1).and_then(|body| body.split("--- ").next());
+        corpus.extend(body.map(str::to_string));
+    }
+    if let Some(folder) = std::env::var_os("COMPOSE_DAMAGE_CORPUS") {
+        for entry in std::fs::read_dir(folder).expect("corpus") {
+            corpus.extend(std::fs::read_to_string(entry.expect("entry").path()).ok());
+        }
+    }
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut random = move |below: usize| {
         state ^= state << 13;
@@ -221,11 +236,8 @@ fn damaged_cases_do_not_panic() {
         ",",
         "é",
     ];
-    for entry in std::fs::read_dir(folder).expect("cases") {
-        let text = std::fs::read_to_string(entry.expect("entry").path()).expect("text");
-        let Some(body) = text.split("--- compose.yaml\n").nth(1) else { continue };
-        let body = body.split("--- ").next().unwrap_or_default();
-        for _ in 0..40 {
+    for body in &corpus {
+        for _ in 0..rounds.unwrap_or(40) {
             let mut damaged = body.to_string();
             for _ in 0..=random(3) {
                 let mut at = random(damaged.len() + 1);
@@ -240,6 +252,11 @@ fn damaged_cases_do_not_panic() {
                 damaged.replace_range(at..end.max(at), piece);
             }
             let mut files = MemoryFiles::default();
+            if random(2) == 0 {
+                // Also on top of another one, and as variables.
+                files.insert("/app/compose.override.yml", corpus[random(corpus.len())].clone());
+                files.insert("/app/.env", damaged.replace(": ", "="));
+            }
             files.insert("/app/compose.yaml", damaged);
             problems(&files);
         }

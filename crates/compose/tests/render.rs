@@ -109,7 +109,8 @@ fn yaml_is_printed_and_loads_again() {
         x-top:
           - 1
           - 2.5
-    "#]].assert_eq(&text);
+    "#]]
+    .assert_eq(&text);
     let files = MemoryFiles::from([("/app/compose.yaml", text.as_str())]);
     let request = Request { working_dir: "/app".into(), ..full() };
     let again = render_config(&request, &files, &ConfigOptions::default()).expect("loads again");
@@ -125,36 +126,60 @@ fn json_has_no_extensions_below_the_top() {
 
 #[test]
 fn views_are_lists() {
-    check_view(View::Services, expect![[r#"
+    check_view(
+        View::Services,
+        expect![[r#"
         web
         db
         lone
-    "#]]);
-    check_view(View::Images, expect![[r#"
+    "#]],
+    );
+    check_view(
+        View::Images,
+        expect![[r#"
         nginx:2
         shop-db
         alone
-    "#]]);
-    check_view(View::Volumes, expect![[r#"
+    "#]],
+    );
+    check_view(
+        View::Volumes,
+        expect![[r#"
         data
-    "#]]);
-    check_view(View::Networks, expect![[r#"
+    "#]],
+    );
+    check_view(
+        View::Networks,
+        expect![[r#"
         other
         default
-    "#]]);
-    check_view(View::Profiles, expect![[r#"
+    "#]],
+    );
+    check_view(
+        View::Profiles,
+        expect![[r#"
         full
-    "#]]);
-    check_view(View::Environment, expect![[r#"
+    "#]],
+    );
+    check_view(
+        View::Environment,
+        expect![[r#"
         COMPOSE_PROJECT_NAME=shop
         TAG=2
-    "#]]);
-    check_view(View::Hash(vec!["db".into()]), expect![[r#"
+    "#]],
+    );
+    check_view(
+        View::Hash(vec!["db".into()]),
+        expect![[r#"
         db 9152c893d748fbc0cffdd70a7b91e379ddf9d1f96ad49e91874a14a431e40b40
-    "#]]);
-    check_view(View::Hash(vec!["nope".into()]), expect![[r#"
+    "#]],
+    );
+    check_view(
+        View::Hash(vec!["nope".into()]),
+        expect![[r#"
         error[compose/unknown-service]: no such service: `nope`
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -229,7 +254,8 @@ fn variables_stay_without_interpolation() {
         x-top:
           - 1
           - 2.5
-    "#]].assert_eq(&rendered(full(), options));
+    "#]]
+    .assert_eq(&rendered(full(), options));
 }
 
 #[test]
@@ -239,15 +265,18 @@ fn named_services_bring_what_they_depend_on() {
     expect![[r#"
         web
         db
-    "#]].assert_eq(&rendered(request, options.clone()));
+    "#]]
+    .assert_eq(&rendered(request, options.clone()));
     let request = Request { services: vec!["db".into()], ..Request::default() };
     // `web` depends on `db`, which is active because it is named.
     expect![[r#"
         db
-    "#]].assert_eq(&rendered(request, options.clone()));
+    "#]]
+    .assert_eq(&rendered(request, options.clone()));
     let request = Request { services: vec!["wbe".into()], ..full() };
     expect![[r#"
         error[compose/unknown-service]: no such service: `wbe`
          = help: did you mean `web`?
-    "#]].assert_eq(&rendered(request, options));
+    "#]]
+    .assert_eq(&rendered(request, options));
 }
