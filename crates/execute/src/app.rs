@@ -155,6 +155,8 @@ pub struct Report {
     pub took_ms: i64,
     /// Whether the user said no.
     pub declined: bool,
+    /// Ids of containers that were frozen, to be retired after a while.
+    pub frozen: Vec<String>,
 }
 
 /// A plan, and what it was made from.

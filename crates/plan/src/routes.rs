@@ -20,7 +20,8 @@ pub(crate) fn routable(service: &Service) -> bool {
 /// How a port speaks, where the file says so.
 pub(crate) fn declared_protocol(port: &Port) -> Option<Protocol> {
     match port.app_protocol.as_deref()? {
-        "http" | "https" | "ws" | "h2c" | "grpc" => Some(Protocol::Http),
+        // What is encrypted or speaks HTTP/2 from the start goes through as it comes.
+        "http" | "ws" => Some(Protocol::Http),
         _ => Some(Protocol::Tcp),
     }
 }

@@ -54,11 +54,12 @@ pub enum Command {
     Status,
     /// List deployments, newest first
     History(HistoryArgs),
-    /// Stop the frozen replicas of the release before a deployment (it starts this by itself)
+    /// Stop replicas that wait, frozen, for a rollback (a deployment starts this by itself)
     #[command(hide = true)]
     Retire {
-        /// The deployment
-        number: u64,
+        /// Ids of their containers
+        #[arg(required = true)]
+        containers: Vec<String>,
         /// When, as a duration from now
         #[arg(long, value_parser = duration)]
         after: Duration,
@@ -272,9 +273,11 @@ pub struct PruneArgs {
 /// `config`.
 #[derive(Debug, Clone, Args)]
 pub struct ConfigArgs {
-    /// yaml or json
-    #[arg(long, default_value = "yaml")]
-    pub format: String,
+    /// Only these services, and what they need
+    pub only: Vec<String>,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = ConfigFormat::Yaml)]
+    pub format: ConfigFormat,
     /// Only the names of services
     #[arg(long)]
     pub services: bool,
@@ -288,14 +291,26 @@ pub struct ConfigArgs {
     #[arg(long)]
     pub networks: bool,
     /// Only the names of profiles
-    #[arg(long)]
-    pub profiles: bool,
+    #[arg(long = "profiles", id = "list-profiles")]
+    pub list_profiles: bool,
     /// Only the variables that interpolation sees
     #[arg(long)]
     pub environment: bool,
     /// Leave variables as they stand
     #[arg(long)]
     pub no_interpolate: bool,
+    /// Leave short forms and missing defaults as they stand
+    #[arg(long)]
+    pub no_normalize: bool,
+    /// Leave relative paths as they stand
+    #[arg(long)]
+    pub no_path_resolution: bool,
+    /// Do not check that what is named exists
+    #[arg(long)]
+    pub no_consistency: bool,
+    /// Leave env_file entries as they stand
+    #[arg(long)]
+    pub no_env_resolution: bool,
     /// Print a hash of each service, `*` for all
     #[arg(long, value_name = "SERVICES")]
     pub hash: Option<String>,
@@ -305,6 +320,15 @@ pub struct ConfigArgs {
     /// Print nothing, only check
     #[arg(short = 'q', long)]
     pub quiet: bool,
+}
+
+/// How `config` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ConfigFormat {
+    /// As a Compose file
+    Yaml,
+    /// As JSON
+    Json,
 }
 
 /// `edge`.

@@ -12,10 +12,12 @@ mod unsupported;
 
 use shiplap_compose::{Diagnostic, Severity};
 use shiplap_execute::app::{AppError, Source};
+use shiplap_model::Scope;
 use shiplap_plan::Limits;
 
 use crate::cli::{Cli, Command, ProjectArgs, Selected};
 use crate::exit::Exit;
+use crate::load::DEFAULT_ENVIRONMENT;
 use crate::output::errors;
 
 /// Whether a person or a program reads the result.
@@ -35,7 +37,7 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Rollback(args) => carry::rollback(&project, &args, format).await,
         Command::Status => look::status(&project, format).await,
         Command::History(args) => look::history(&project, &args, format).await,
-        Command::Retire { number, after } => retire::retire(&project, number, after).await,
+        Command::Retire { containers, after } => retire::retire(&project, &containers, after).await,
         Command::Show { number } => look::show(&project, number, format).await,
         Command::Logs(args) => logs::logs(&project, &args, format).await,
         Command::Exec(args) => exec::exec(&project, &args).await,
@@ -43,7 +45,7 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Scale(args) => carry::scale(&project, &args, format).await,
         Command::Down(args) => carry::down(&project, &args, format).await,
         Command::Prune(args) => prune::prune(&args, format).await,
-        Command::Config(args) => config::config(&project, &args),
+        Command::Config(args) => config::config(&project, &args, cli.json),
         Command::Edge(command) => edge::edge(&command, format).await,
     }
 }
@@ -71,6 +73,23 @@ fn show_diagnostics(diagnostics: &[Diagnostic]) {
     let count = diagnostics.iter().filter(|d| d.severity == Severity::Error).count();
     if count > 1 {
         eprintln!("{count} errors; nothing was changed");
+    }
+}
+
+/// Where to act. With a project name on the command line the files may be gone or broken: going
+/// back must work at the very moment when they are.
+fn scope(project: &ProjectArgs) -> Result<(Scope, Option<Source>), Exit> {
+    match (crate::load::load(project), &project.project_name) {
+        (Ok(source), _) => Ok((source.scope(), Some(source))),
+        (Err(_), Some(name)) => {
+            let environment = DEFAULT_ENVIRONMENT.to_owned();
+            Ok((Scope { project: name.clone(), environment }, None))
+        }
+        (Err(diagnostics), None) => {
+            show_diagnostics(&diagnostics);
+            eprintln!("  = help: with `-p PROJECT` this command needs no files");
+            Err(Exit::Failed)
+        }
     }
 }
 

@@ -17,8 +17,10 @@ use crate::cli::{Command, EdgeCommand};
 pub use container::{remove, upgrade};
 pub use router::EdgeRouter;
 
-/// Where the edge keeps its table and its socket, on the engine's host and in its container.
-const DEFAULT_DIR: &str = "/var/lib/shiplap/edge";
+/// Where the edge keeps its table and its socket, on the engine's host and in its container. Not
+/// below the ledger's folder, which is closed to everybody else: whoever may use the engine must
+/// reach the socket.
+const DEFAULT_DIR: &str = "/var/lib/shiplap-edge";
 /// Name of the admin socket in that folder.
 const SOCKET: &str = "admin.sock";
 /// Another folder, for a second edge on one machine.

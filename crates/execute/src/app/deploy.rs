@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shiplap_model::{
-    Deployment, DeploymentState, Desired, Goal, ImagePin, LeaseKey, LedgerError, NewDeployment,
-    Observed, Outcome, Plan, Scope, StoredRelease,
+    Action, Deployment, DeploymentState, Desired, Goal, ImagePin, LeaseKey, LedgerError,
+    NewDeployment, Observed, Outcome, Plan, Scope, StoredRelease,
 };
 use shiplap_plan::{Policy, Selection};
 
@@ -69,7 +69,7 @@ impl App {
     {
         self.close_interrupted(lease).await?;
         let (assembled, planned) = self.prepare(intent, request).await?;
-        let plan = planned.plan;
+        let plan = planned.plan.clone();
         let report = |number, outcome, declined, plan| Report {
             number,
             outcome,
@@ -78,6 +78,7 @@ impl App {
             plan,
             took_ms: now_ms() - began,
             declined,
+            frozen: Vec::new(),
         };
         if plan.is_empty() {
             return Ok(report(None, Outcome::Done, false, plan));
@@ -111,6 +112,7 @@ impl App {
             keep_failed: request.keep_failed,
         };
         let execution = execute(&run, &plan).await;
+        let frozen = frozen(&plan, &planned.observed);
         let release = binding::release(&desired, &execution.images);
         let reason = execution.reason.as_deref();
         let ended = self.ledger.end(lease, number, execution.outcome, reason, &release).await;
@@ -126,6 +128,7 @@ impl App {
             plan,
             took_ms: now_ms() - began,
             declined: false,
+            frozen,
         })
     }
 
@@ -338,6 +341,20 @@ fn nameless() -> ImagePin {
         origin: shiplap_model::ImageOrigin::Local,
         info: None,
     }
+}
+
+/// Ids of the containers that a plan freezes.
+fn frozen(plan: &Plan, observed: &Observed) -> Vec<String> {
+    let names: Vec<&String> = plan
+        .steps
+        .iter()
+        .filter_map(|step| match &step.action {
+            Action::Freeze { container } => Some(container),
+            _ => None,
+        })
+        .collect();
+    let containers = observed.containers.iter().filter(|c| names.contains(&&c.name));
+    containers.map(|container| container.id.clone()).collect()
 }
 
 async fn renew(app: App, lease: LeaseKey) {

@@ -66,7 +66,11 @@ impl App {
         Ok(images
             .into_iter()
             .filter(|image| !used.contains(&image.id))
-            .filter(|image| identities(image).any(|identity| known.contains(identity)))
+            .filter(|image| {
+                // An edge of another build that nothing runs any more.
+                image.labels.contains_key(shiplap_model::ROLE)
+                    || identities(image).any(|identity| known.contains(identity))
+            })
             .filter(|image| !identities(image).any(|identity| needed.contains(identity)))
             .map(|image| Prunable { id: image.id, tags: image.tags, size_bytes: image.size_bytes })
             .collect())

@@ -11,29 +11,29 @@ use super::{App, AppError};
 const GRACE: Option<Duration> = None;
 
 impl App {
-    /// Stops the replicas that wait, frozen, for a rollback to the release before deployment
-    /// `number`, if that one is still the newest. They are kept, stopped. Returns their names.
+    /// Stops those of these containers that still wait, frozen, for a rollback. They are kept,
+    /// stopped. Returns their names.
     ///
     /// # Errors
     /// See [`AppError`].
-    pub async fn retire(&self, scope: &Scope, number: u64) -> Result<Vec<String>, AppError> {
+    pub async fn retire(
+        &self,
+        scope: &Scope,
+        containers: &[String],
+    ) -> Result<Vec<String>, AppError> {
         let lease = self.ledger.acquire(scope, &self.who, LEASE_TTL).await??.key;
-        let result = self.stop_frozen(scope, number).await;
+        let result = self.stop_frozen(containers).await;
         self.ledger.release(&lease).await?;
         result
     }
 
-    async fn stop_frozen(&self, scope: &Scope, number: u64) -> Result<Vec<String>, AppError> {
-        let newest = self.ledger.deployments(scope, 1).await?;
-        if newest.first().is_some_and(|newest| newest.number != number) {
-            return Ok(Vec::new());
-        }
-        let observed = self.engine.observe(&scope.project, None).await?;
+    async fn stop_frozen(&self, containers: &[String]) -> Result<Vec<String>, AppError> {
         let mut stopped = Vec::new();
-        for container in observed.containers {
+        for id in containers {
+            let Some(container) = self.engine.container(id).await? else { continue };
             let aside = ReplicaName::parse(&container.name).1 == Standing::Aside;
             if aside && container.state == ContainerState::Paused {
-                self.engine.stop(&container.name, GRACE).await?;
+                self.engine.stop(id, GRACE).await?;
                 stopped.push(container.name);
             }
         }

@@ -16,7 +16,7 @@ fn every_change_converges_and_nobody_goes_unanswered() {
             assert_eq!(execution.reason, None, "{}", shape.name);
             assert_eq!(execution.outcome, Outcome::Done, "{}", shape.name);
             assert_eq!(execution.left, Vec::<String>::new(), "{}", shape.name);
-            eprintln!("{}\n{}{}", shape.name, shiplap_plan::render_steps(&plan), world.picture());
+
             assert_settled(&world, &new).await;
             let ledger = world.ledger();
             let newest = ledger.deployments(&scope(), 1).await.unwrap();

@@ -1,5 +1,7 @@
 //! A deployment on the fakes.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -134,34 +136,45 @@ pub async fn bring_up(world: &World, desired: &Desired) {
 /// Nothing is left to do.
 pub async fn assert_settled(world: &World, desired: &Desired) {
     let plan = next_plan(world, desired, |_| {}).await;
-    let steps = shiplap_plan::render_steps(&plan);
-    assert!(
-        plan.is_empty(),
-        "not settled:\n{}{steps}\n{}",
-        shiplap_plan::render(&plan),
-        world.picture()
-    );
+    if !plan.is_empty() {
+        let (text, steps) = (shiplap_plan::render(&plan), shiplap_plan::render_steps(&plan));
+        panic!("not settled:\n{text}{steps}\n{}", world.picture());
+    }
     assert_live(world, desired);
     assert_eq!(world.violations(), Vec::<String>::new());
 }
 
-/// Every service that should run runs, and is routed to where it has ports.
+/// As many replicas run as should, each of them comes back with the next boot, and nothing else
+/// does.
 pub fn assert_live(world: &World, desired: &Desired) {
+    assert_serves(world, desired);
+    let state = world.state();
+    for spec in desired.services.values().filter(|spec| !is_job(desired, &spec.name)) {
+        let mut running = 0;
+        for container in state.containers.values().filter(|c| c.service() == spec.name) {
+            let runs = container.state == ContainerState::Running;
+            running += u32::from(runs);
+            let restart = spec.facts.get("restart").filter(|_| runs);
+            if container.deployed() {
+                assert_eq!(container.facts.get("restart"), restart, "of {}", container.name);
+            }
+        }
+        assert_eq!(running, spec.replicas, "replicas of {} that run", spec.name);
+    }
+}
+
+fn is_job(desired: &Desired, service: &str) -> bool {
+    desired.services.values().filter_map(|other| other.service.depends_on.get(service)).any(
+        |dependency| {
+            dependency.condition == shiplap_compose::model::Condition::CompletedSuccessfully
+        },
+    )
+}
+
+/// Whoever calls is answered by as many replicas as there should be.
+pub fn assert_serves(world: &World, desired: &Desired) {
     let state = world.state();
     for spec in desired.services.values() {
-        let job = desired.services.values().any(|other| {
-            other.service.depends_on.get(&spec.name).is_some_and(|d| {
-                d.condition == shiplap_compose::model::Condition::CompletedSuccessfully
-            })
-        });
-        let live = state
-            .containers
-            .values()
-            .filter(|c| c.service() == spec.name && c.state == ContainerState::Running);
-        let running = live.count();
-        if !job {
-            assert_eq!(running, spec.replicas as usize, "replicas of {} that run", spec.name);
-        }
         for (key, (_, pool)) in state.pools.iter().filter(|(key, _)| key.service == spec.name) {
             assert!(!pool.held, "{key} is held");
             assert_eq!(pool.replicas.len(), spec.replicas as usize, "replicas behind {key}");
@@ -196,6 +209,19 @@ pub enum Old {
 impl Shape {
     /// The machine before the change.
     pub async fn before(&self) -> World {
+        thread_local! {
+            static KNOWN: RefCell<BTreeMap<&'static str, World>> = RefCell::default();
+        }
+        let known = KNOWN.with_borrow(|known| known.get(self.name).map(World::fork));
+        if let Some(world) = known {
+            return world;
+        }
+        let world = self.make().await;
+        KNOWN.with_borrow_mut(|known| known.insert(self.name, world.fork()));
+        world
+    }
+
+    async fn make(&self) -> World {
         let world = World::new();
         world.script("migrate", Script { exits: Some((2, 0)), ..Script::default() });
         match &self.old {
@@ -235,6 +261,48 @@ pub async fn assert_as_before(shape: &Shape, world: &World, before: &str) {
     let now = world.picture();
     assert_eq!(interesting(&now), interesting(before), "{}: before and after", shape.name);
     assert_eq!(world.violations(), Vec::<String>::new(), "{}", shape.name);
+}
+
+/// A change under way, with trouble to come.
+pub struct Attempt {
+    pub world: World,
+    pub before: String,
+    pub new: Desired,
+    pub plan: Plan,
+    pub number: u64,
+    pub run: Run,
+}
+
+impl Attempt {
+    /// Calls are counted from here.
+    pub async fn at(shape: &Shape) -> Self {
+        let world = shape.before().await;
+        let new = shape.new();
+        let plan = next_plan(&world, &new, shape.change).await;
+        let before = world.picture();
+        let deployer = Deployer::new(&world);
+        let (number, lease) = deployer.begin().await;
+        let run = deployer.run(&new, number, lease);
+        world.reset();
+        Self { world, before, new, plan, number, run }
+    }
+
+    /// Goes on to the end.
+    pub async fn finish(&self) -> Execution {
+        let execution = execute(&self.run, &self.plan);
+        tokio::time::timeout(LONGEST, execution).await.expect("it ends")
+    }
+
+    /// How many calls the change makes when all goes well.
+    pub async fn calls(shape: &Shape) -> Vec<String> {
+        let attempt = Self::at(shape).await;
+        attempt.finish().await;
+        attempt.world.log()
+    }
+
+    pub async fn journal(&self) -> Vec<JournalEntry> {
+        self.world.ledger().journal(&scope(), self.number).await.unwrap()
+    }
 }
 
 /// Entries of each step come in an order that makes sense.
@@ -280,4 +348,30 @@ pub fn goal_name(goal: &Goal) -> &'static str {
 pub fn paused<T>(future: impl Future<Output = T>) -> T {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_time().start_paused(true).build().unwrap().block_on(future)
+}
+
+/// Runs many cases to the end of each, and reports all that failed together.
+#[derive(Default)]
+pub struct Cases {
+    failed: Vec<String>,
+    count: usize,
+}
+
+impl Cases {
+    pub fn run(&mut self, what: &str, case: impl FnOnce()) {
+        self.count += 1;
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(case));
+        if let Err(panic) = result {
+            let said = panic.downcast_ref::<String>().cloned();
+            let said = said.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+            self.failed.push(format!("== {what}\n{}", said.unwrap_or_default()));
+        }
+    }
+
+    /// Panics if any case failed.
+    pub fn end(self) {
+        let shown: Vec<String> = self.failed.iter().take(10).cloned().collect();
+        let (failed, count) = (self.failed.len(), self.count);
+        assert!(failed == 0, "{failed} of {count} cases failed\n{}", shown.join("\n"));
+    }
 }

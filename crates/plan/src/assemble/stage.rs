@@ -80,11 +80,16 @@ pub(super) fn steps(context: &Context<'_>) -> Vec<Step> {
 
 /// Whether an old replica must stop before the edge can hold its port.
 pub(crate) fn takes_over(context: &Context<'_>, service: &ServicePlan<'_>) -> bool {
+    service.leave.iter().any(|old| gives_up_port(context, service, old))
+}
+
+fn gives_up_port(
+    context: &Context<'_>,
+    service: &ServicePlan<'_>,
+    old: &ObservedContainer,
+) -> bool {
     let wanted = &context.wanted[service.spec.name.as_str()];
-    service
-        .leave
-        .iter()
-        .any(|c| c.state == ContainerState::Running && routes::published_by_engine(c, wanted))
+    old.state == ContainerState::Running && routes::published_by_engine(old, wanted)
 }
 
 // --- 1. What can be missing -------------------------------------------------------------------
@@ -711,6 +716,7 @@ fn switch<'a>(
         let stops: Vec<StepId> = service
             .leave
             .iter()
+            .filter(|old| gives_up_port(context, service, old))
             .map(|old| steps.push(Phase::Change, Some(name), stop(service, old), after.clone()))
             .collect();
         after.extend(stops);
@@ -878,10 +884,10 @@ fn leave(
     discarded: &BTreeMap<String, StepId>,
 ) -> Vec<StepId> {
     let name = Some(service.spec.name.as_str());
-    let stopped = service.stops_first() || takes_over(context, service);
     let keeps = service.kind == ChangeKind::Replace;
     let mut last = Vec::new();
     for old in &service.leave {
+        let stopped = service.stops_first() || gives_up_port(context, service, old);
         let mut before = after.to_vec();
         let pools: Vec<PoolKey> = context.pools_of(&service.spec.name).into_iter().collect();
         if !stopped && old.state.is_running() && !pools.is_empty() {

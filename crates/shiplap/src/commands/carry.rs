@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use shiplap_execute::app::{Intent, Report, Request, Source};
 use shiplap_execute::{Cancel, KeepFailed};
-use shiplap_model::{Action, Plan, Scope, Step};
+use shiplap_model::Plan;
 
 use shiplap_plan::Standby;
 
-use super::{Exit, Format, pairs, refuse, request, source, unsupported};
+use super::{Exit, Format, pairs, refuse, request, scope, source, unsupported};
 use crate::cli::{Carry, DeployArgs, DownArgs, ProjectArgs, RollbackArgs, ScaleArgs, ServicesArgs};
-use crate::load::DEFAULT_ENVIRONMENT;
 use crate::output::{progress::Printer, report};
 
 pub async fn deploy(project: &ProjectArgs, args: &DeployArgs, format: Format) -> Exit {
@@ -37,7 +36,10 @@ pub async fn rollback(project: &ProjectArgs, args: &RollbackArgs, format: Format
     }
     let intent = Intent::Rollback { scope, to: args.to };
     if args.plan {
-        return super::look::show_plan(&intent, &request, None, format, false).await;
+        return match super::look::show_plan(&intent, &request, None, format, false).await {
+            Exit::Pending => Exit::Done,
+            exit => exit,
+        };
     }
     carry(&intent, request, &args.carry, None, format).await
 }
@@ -76,23 +78,6 @@ pub async fn down(project: &ProjectArgs, args: &DownArgs, format: Format) -> Exi
     };
     let intent = Intent::Down { scope, source: source.as_ref(), volumes: args.volumes };
     carry(&intent, Request::default(), &args.carry, source.as_ref(), format).await
-}
-
-/// Where to act. With a project name on the command line the files may be gone or broken: going
-/// back must work at the very moment when they are.
-fn scope(project: &ProjectArgs) -> Result<(Scope, Option<Source>), Exit> {
-    match (crate::load::load(project), &project.project_name) {
-        (Ok(source), _) => Ok((source.scope(), Some(source))),
-        (Err(_), Some(name)) => {
-            let environment = DEFAULT_ENVIRONMENT.to_owned();
-            Ok((Scope { project: name.clone(), environment }, None))
-        }
-        (Err(diagnostics), None) => {
-            super::show_diagnostics(&diagnostics);
-            eprintln!("= help: with `-p PROJECT` this command needs no files");
-            Err(Exit::Failed)
-        }
-    }
 }
 
 async fn carry(
@@ -134,11 +119,9 @@ async fn carry(
         .await;
     match result {
         Ok(report) => {
-            let freezes = |step: &Step| matches!(step.action, Action::Freeze { .. });
-            if let Some(number) = report.number
-                && report.plan.steps.iter().any(freezes)
-            {
-                super::retire::in_background(&intent.scope(), number, carry.standby);
+            if !report.frozen.is_empty() {
+                let scope = intent.scope();
+                super::retire::in_background(&scope, &report.frozen, carry.standby);
             }
             finish(&report, format, show)
         }

@@ -1,9 +1,11 @@
-//! `config`: the normalised project.
+//! `config`: the normalised project, as `docker compose config` prints it.
+
+use shiplap_compose::{ConfigOptions, Format, OsFiles, Tolerance, View, render_config};
 
 use super::{Exit, show_diagnostics};
-use crate::cli::{ConfigArgs, ProjectArgs};
+use crate::cli::{ConfigArgs, ConfigFormat, ProjectArgs};
 
-pub fn config(project: &ProjectArgs, args: &ConfigArgs) -> Exit {
+pub fn config(project: &ProjectArgs, args: &ConfigArgs, json: bool) -> Exit {
     let mut request = match crate::load::request(project) {
         Ok(request) => request,
         Err(diagnostics) => {
@@ -12,18 +14,49 @@ pub fn config(project: &ProjectArgs, args: &ConfigArgs) -> Exit {
         }
     };
     if args.tolerant {
-        request.tolerance = shiplap_compose::Tolerance::Tolerant;
+        request.tolerance = Tolerance::Tolerant;
     }
-    let loaded = match shiplap_compose::load(&request, &shiplap_compose::OsFiles) {
-        Ok(loaded) => loaded,
+    request.services.clone_from(&args.only);
+    match render_config(&request, &OsFiles, &options(args, json)) {
+        Ok(rendered) => {
+            for warning in &rendered.warnings {
+                eprintln!("{warning}");
+            }
+            if !args.quiet {
+                print!("{}", rendered.text);
+            }
+            Exit::Done
+        }
         Err(diagnostics) => {
             show_diagnostics(&diagnostics);
-            return Exit::Failed;
+            Exit::Failed
         }
-    };
-    for warning in &loaded.warnings {
-        eprintln!("{warning}");
     }
-    println!("{:#}", loaded.canonical);
-    Exit::Done
+}
+
+fn options(args: &ConfigArgs, json: bool) -> ConfigOptions {
+    let views = [
+        (args.services, View::Services),
+        (args.images, View::Images),
+        (args.volumes, View::Volumes),
+        (args.networks, View::Networks),
+        (args.list_profiles, View::Profiles),
+        (args.environment, View::Environment),
+    ];
+    let mut options = ConfigOptions::default();
+    if json || args.format == ConfigFormat::Json {
+        options.format = Format::Json;
+    }
+    if let Some((_, view)) = views.into_iter().find(|(asked, _)| *asked) {
+        options.view = view;
+    }
+    if let Some(services) = &args.hash {
+        options.view = View::Hash(services.split(',').map(str::to_owned).collect());
+    }
+    options.interpolate = !args.no_interpolate;
+    options.normalise = !args.no_normalize;
+    options.resolve_paths = !args.no_path_resolution;
+    options.check = !args.no_consistency;
+    options.read_env_files = !args.no_env_resolution;
+    options
 }

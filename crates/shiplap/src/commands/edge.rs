@@ -71,7 +71,8 @@ async fn status(format: Format) -> Exit {
             Some(holder) => format!("  inside {}", holder.chars().take(12).collect::<String>()),
             None => String::new(),
         };
-        println!("{}:{}  {}  {state}{inside}", place.address, place.port, place.pool);
+        let socket = std::net::SocketAddr::new(place.address, place.port);
+        println!("{socket}  {}  {state}{inside}", place.pool);
     }
     for (name, pool) in &status.pools {
         let held = if pool.paused { ", held" } else { "" };
@@ -79,8 +80,11 @@ async fn status(format: Format) -> Exit {
         for replica in &pool.replicas {
             let id: String = replica.id.chars().take(12).collect();
             println!(
-                "  {id} {}:{}  {} in flight, {} streams, {} answered",
-                replica.address, replica.port, replica.in_flight, replica.streams, replica.total
+                "  {id} {}  {} in flight, {} streams, {} answered",
+                std::net::SocketAddr::new(replica.address, replica.port),
+                replica.in_flight,
+                replica.streams,
+                replica.total
             );
         }
     }

@@ -6,7 +6,7 @@ use shiplap_execute::Silent;
 use shiplap_execute::app::{Intent, Request, Source};
 use shiplap_model::Ledger as _;
 
-use super::{Exit, Format, refuse, request, source, unsupported};
+use super::{Exit, Format, refuse, request, scope, source, unsupported};
 use crate::cli::{HistoryArgs, PlanArgs, ProjectArgs};
 use crate::output::{history, status};
 
@@ -74,8 +74,8 @@ pub async fn status(project: &ProjectArgs, format: Format) -> Exit {
 }
 
 pub async fn history(project: &ProjectArgs, args: &HistoryArgs, format: Format) -> Exit {
-    let source = match source(project) {
-        Ok(source) => source,
+    let scope = match scope(project) {
+        Ok((scope, _)) => scope,
         Err(exit) => return exit,
     };
     let ledger = match shiplap_ledger::SqliteLedger::open(&crate::world::state_dir()) {
@@ -91,11 +91,11 @@ pub async fn history(project: &ProjectArgs, args: &HistoryArgs, format: Format) 
             Err(error) => refuse(&error.into(), None),
         };
     }
-    match ledger.deployments(&source.scope(), args.limit).await {
+    match ledger.deployments(&scope, args.limit).await {
         Ok(deployments) => {
             match format {
                 Format::Json => println!("{:#}", history::json(&deployments)),
-                Format::Text => print!("{}", history::text(&source.scope(), &deployments)),
+                Format::Text => print!("{}", history::text(&scope, &deployments)),
             }
             Exit::Done
         }
@@ -104,11 +104,10 @@ pub async fn history(project: &ProjectArgs, args: &HistoryArgs, format: Format) 
 }
 
 pub async fn show(project: &ProjectArgs, number: Option<u64>, format: Format) -> Exit {
-    let source = match source(project) {
-        Ok(source) => source,
+    let scope = match scope(project) {
+        Ok((scope, _)) => scope,
         Err(exit) => return exit,
     };
-    let scope = source.scope();
     let ledger = match shiplap_ledger::SqliteLedger::open(&crate::world::state_dir()) {
         Ok(ledger) => ledger,
         Err(error) => return refuse(&error.into(), None),

@@ -18,7 +18,7 @@ const TRIES: u32 = 10;
 const TRY_AGAIN: Duration = Duration::from_secs(30);
 
 /// Waits, then stops the frozen replicas.
-pub async fn retire(project: &ProjectArgs, number: u64, after: Duration) -> Exit {
+pub async fn retire(project: &ProjectArgs, containers: &[String], after: Duration) -> Exit {
     // A session of its own: the terminal it was started from may close.
     let _ = rustix::process::setsid();
     tokio::time::sleep(after).await;
@@ -26,7 +26,7 @@ pub async fn retire(project: &ProjectArgs, number: u64, after: Duration) -> Exit
     let scope = Scope { project, environment: DEFAULT_ENVIRONMENT.to_owned() };
     for _ in 0..TRIES {
         let Ok((app, _)) = crate::world::app(Arc::new(Silent)).await else { return Exit::Failed };
-        match app.retire(&scope, number).await {
+        match app.retire(&scope, containers).await {
             Err(AppError::LeaseHeld(_)) => tokio::time::sleep(TRY_AGAIN).await,
             Ok(_) => return Exit::Done,
             Err(_) => return Exit::Failed,
@@ -37,12 +37,13 @@ pub async fn retire(project: &ProjectArgs, number: u64, after: Duration) -> Exit
 
 /// Starts that in the background. Where it cannot be started, or is killed, the frozen replicas
 /// stay until the next deployment: they use memory and nothing else.
-pub fn in_background(scope: &Scope, number: u64, after: Duration) {
+pub fn in_background(scope: &Scope, containers: &[String], after: Duration) {
     let Ok(own) = std::env::current_exe() else { return };
     let mut command = Command::new(own);
     command
-        .args(["-p", &scope.project, "retire", &number.to_string(), "--after"])
+        .args(["-p", &scope.project, "retire", "--after"])
         .arg(format!("{}s", after.as_secs().max(1)))
+        .args(containers)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -37,7 +37,6 @@ fn findings(service: &Service) -> Vec<Finding> {
         ("pre_stop", !service.pre_stop.is_empty(), hooks),
         ("provider", service.provider.is_some(), "services from outside are not started"),
         ("models", !service.models.is_empty(), "language models are not started"),
-        ("use_api_socket", service.use_api_socket, "the engine's socket is not handed out"),
     ];
     let mut found: Vec<Finding> = plain
         .into_iter()
@@ -54,6 +53,7 @@ fn of_deploy(deploy: &Deploy) -> Vec<Finding> {
     let swarm = "it concerns several engines";
     let mode = deploy.mode.as_deref().is_some_and(|mode| mode != "replicated");
     let mut found: Vec<Finding> = [
+        ("labels", !deploy.labels.is_empty(), "one engine has no object to put them on"),
         ("mode", mode, "one engine runs `replicas` of it"),
         ("placement", deploy.placement.is_some(), swarm),
         ("endpoint_mode", deploy.endpoint_mode.is_some(), swarm),

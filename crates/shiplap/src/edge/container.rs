@@ -188,23 +188,27 @@ pub async fn upgrade(docker: &DockerEngine) -> Result<String, RouterError> {
         .rename_container(&name, rename)
         .await
         .map_err(|error| engine("renaming the edge", &error))?;
-    if let Err(error) = edge.run(&image, &name).await {
+    // It ends once it has handed over, and must not be started again: it would take over in turn.
+    docker.set_restart(&aside, "no").await?;
+    let came = async {
+        edge.run(&image, &name).await?;
+        let began = Instant::now();
+        while !client.status().await.is_ok_and(|now| now.build == image.build) {
+            if began.elapsed() > UPGRADE_LIMIT {
+                return Err(RouterError::Unreachable("the new edge does not take over".to_owned()));
+            }
+            tokio::time::sleep(START_POLL).await;
+        }
+        Ok(())
+    };
+    if let Err(error) = came.await {
         let _ = docker.remove(&name, AnonymousVolumes::Remove).await;
+        let _ = docker.set_restart(&aside, "always").await;
         let _ = docker.rename(&aside, &name).await;
+        let _ = docker.start(&name).await;
         return Err(error);
     }
-    let began = Instant::now();
-    loop {
-        if client.status().await.is_ok_and(|now| now.build == image.build) {
-            break;
-        }
-        if began.elapsed() > UPGRADE_LIMIT {
-            return Err(RouterError::Unreachable("the new edge does not take over".to_owned()));
-        }
-        tokio::time::sleep(START_POLL).await;
-    }
-    // It has handed its sockets over and ends by itself once its last request is done; the
-    // engine must not start it again.
+    // It has handed its sockets over and ends by itself once its last request is done.
     let stop = StopContainerOptionsBuilder::default().t(60).build();
     let _ = docker.raw().stop_container(&aside, Some(stop)).await;
     let gone = RemoveContainerOptionsBuilder::default().force(true).build();

@@ -116,7 +116,10 @@ pub fn one_text(deployment: &Deployment, journal: &[JournalEntry]) -> String {
                 format!("  {name}"),
                 image.reference.clone(),
                 identity.trim_start_matches("sha256:").chars().take(12).collect(),
-                format!("{} replicas", service.replicas),
+                match service.replicas {
+                    1 => "1 replica".to_owned(),
+                    count => format!("{count} replicas"),
+                },
             ]
         })
         .collect();

@@ -28,7 +28,9 @@ pub fn text(report: &Report) -> String {
         ),
     };
     if let Some(reason) = &report.reason {
-        let _ = writeln!(text, "reason: {reason}");
+        // The lines of its log were shown when it failed.
+        let first = reason.lines().next().unwrap_or_default();
+        let _ = writeln!(text, "reason: {first}");
     }
     for left in &report.left {
         let _ = writeln!(text, "! left: {left}");
