@@ -206,8 +206,10 @@ fn contextualise<'a>(
     let naming = naming::naming(desired, observed, &services);
     for (name, service) in &mut services {
         let wanted = wanted.get_mut(name).expect("every service has an entry");
-        // What the engine still publishes for a replica that stays, the edge cannot hold.
-        if service.keep.iter().any(|c| routes::published_by_engine(c, wanted)) {
+        // What the engine publishes for a replica that stays or comes back, the edge cannot hold.
+        let revived = service.revived();
+        let stays = || service.keep.iter().chain(&revived);
+        if stays().any(|c| routes::published_by_engine(c, wanted)) {
             wanted.clear();
         }
         let in_place = routes::is_in_place(observed.router.as_ref(), wanted, &service.keep)

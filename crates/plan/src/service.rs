@@ -54,7 +54,18 @@ pub(crate) struct ServicePlan<'a> {
     pub gate: Gate,
 }
 
-impl ServicePlan<'_> {
+impl<'a> ServicePlan<'a> {
+    /// Containers of earlier deployments that come back.
+    pub fn revived(&self) -> Vec<&'a ObservedContainer> {
+        let origins = self.fresh.iter().map(|fresh| fresh.origin);
+        origins
+            .filter_map(|origin| match origin {
+                Origin::Revive(container) => Some(container),
+                Origin::Create => None,
+            })
+            .collect()
+    }
+
     /// Whether any replica comes or goes.
     pub fn changes(&self) -> bool {
         !self.fresh.is_empty() || !self.leave.is_empty()
@@ -175,11 +186,12 @@ fn split_current<'a>(
     (current, others)
 }
 
-/// Stopped or frozen, and not kept for inspection: what a rollback can use.
+/// Kept for a look, or stopped or frozen: what a rollback can use. One that still has its restart
+/// policy was about to come back when a deployment ended.
 fn is_retired(container: &ObservedContainer) -> bool {
-    let standing = ReplicaName::parse(&container.name).1;
-    standing == Standing::Failed
-        || matches!(container.state, ContainerState::Paused | ContainerState::Exited(_))
+    let rests = matches!(container.state, ContainerState::Paused | ContainerState::Exited(_));
+    ReplicaName::parse(&container.name).1 == Standing::Failed
+        || (rests && container.facts.get("restart").is_none())
 }
 
 fn is_active(container: &ObservedContainer) -> bool {
