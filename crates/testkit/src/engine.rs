@@ -357,12 +357,13 @@ fn rename(state: &mut State, from: &str, to: &str, doing: &str) -> Result<(), En
     }
 }
 
-fn remove(state: &mut State, name: &str) {
+fn remove(state: &mut State, name: &str, anonymous_volumes: AnonymousVolumes) {
     let Some(id) = state.id_of(name) else { return };
     state.leaves(&id, "removed");
     let container = state.containers.remove(&id).expect("just found");
     for volume in &container.own_anonymous {
-        if !state.containers.values().any(|other| other.volumes.contains(volume)) {
+        let used = state.containers.values().any(|other| other.volumes.contains(volume));
+        if anonymous_volumes == AnonymousVolumes::Remove && !used {
             state.volumes.remove(volume);
         }
     }
@@ -579,12 +580,25 @@ impl Engine for FakeEngine {
     }
 
     async fn set_restart(&self, container: &str, policy: &str) -> Result<(), EngineError> {
-        self.call(format!("set_restart {container} {policy}"), |_, _| Ok(())).await
+        self.call(format!("set_restart {container} {policy}"), |state, doing| {
+            let id = state.id_of(container).ok_or_else(|| no_such_container(doing, container))?;
+            let facts = &mut state.containers.get_mut(&id).expect("just found").facts;
+            match policy {
+                "no" => drop(facts.unset("restart")),
+                policy => facts.set("restart", policy),
+            }
+            Ok(())
+        })
+        .await
     }
 
-    async fn remove(&self, container: &str, _: AnonymousVolumes) -> Result<(), EngineError> {
+    async fn remove(
+        &self,
+        container: &str,
+        anonymous_volumes: AnonymousVolumes,
+    ) -> Result<(), EngineError> {
         self.call(format!("remove {container}"), |state, _| {
-            remove(state, container);
+            remove(state, container, anonymous_volumes);
             Ok(())
         })
         .await

@@ -100,6 +100,12 @@ impl Container {
         self.labels.get(shiplap_model::COMPOSE_SERVICE).map_or("", String::as_str)
     }
 
+    /// Whether a deployment of ours made it.
+    #[must_use]
+    pub fn deployed(&self) -> bool {
+        self.labels.contains_key(shiplap_model::DEPLOYMENT)
+    }
+
     /// The replica's number.
     #[must_use]
     pub fn number(&self) -> u32 {
