@@ -169,6 +169,18 @@ fn expand_mount(service: &str, item: &mut Node, ctx: &mut Context<'_>) {
             return;
         }
     };
+    let drive = |path: &str| {
+        path.as_bytes().first().is_some_and(u8::is_ascii_alphabetic) && path[1..].starts_with(":/")
+    };
+    if mount.source.as_deref().is_some_and(drive) || drive(&mount.target) {
+        let diagnostic = Diagnostic::warning(
+            "compose/drive-letter",
+            format!("a mount of `{service}` starts with a Windows drive: no volume has one letter"),
+        )
+        .at(ctx.at(item.span), "a single letter before the colon")
+        .help("give the volume a longer name, or use the long syntax");
+        ctx.push(diagnostic);
+    }
     let text = |text: &str| item.text(text);
     let yes = || item.derive(Value::Bool(true));
     let mut map = Map::new();

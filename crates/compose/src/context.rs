@@ -196,9 +196,11 @@ impl Context<'_> {
     }
 
     fn is_inside(&self, path: &Path) -> bool {
-        let resolved = self.files.resolve(path).unwrap_or_else(|_| path.to_path_buf());
-        let root = self.files.resolve(&self.root).unwrap_or_else(|_| self.root.clone());
-        clean(&resolved).starts_with(clean(&root))
+        // What is not there has no links to follow, so its text decides.
+        match (self.files.resolve(path), self.files.resolve(&self.root)) {
+            (Ok(path), Ok(root)) => clean(&path).starts_with(clean(&root)),
+            _ => clean(path).starts_with(clean(&self.root)),
+        }
     }
 }
 
