@@ -92,6 +92,7 @@ fn is_held(service: &ServicePlan<'_>) -> bool {
         Origin::Create => None,
     });
     service.strategy == Strategy::StartFirst
+        && spec.replicas > 0
         && routable(&spec.service)
         && !spec.service.networks.is_empty()
         && !declared_ports(spec).is_empty()

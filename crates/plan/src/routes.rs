@@ -36,7 +36,8 @@ pub(crate) struct Wanted {
 /// The TCP ports that a service publishes, each with a host port: the one in the file, for a
 /// range the first that nobody else has, for none the one that the edge chose before (else 0).
 pub(crate) fn wanted(desired: &Desired, spec: &ServiceSpec, observed: &Observed) -> Vec<Wanted> {
-    if !routable(&spec.service) {
+    // Nobody would ever answer.
+    if !routable(&spec.service) || spec.replicas == 0 {
         return Vec::new();
     }
     let mut wanted = Vec::new();

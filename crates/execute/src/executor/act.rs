@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use shiplap_model::{
-    Action, ContainerState, EngineError, EngineErrorKind, Health, ImagePin, ProgressSink,
+    Action, ContainerState, EngineError, EngineErrorKind, Health, ImagePin, Phase, ProgressSink,
     RouteIntent, RouterError, Step, StepId,
 };
 use tokio::time::Instant;
@@ -21,7 +21,7 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long the edge tries to open a port that a container has just given up. The engine frees
 /// it when its proxy process has ended, some 10 ms after the container.
-const PORT_FREED_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const PORT_FREED_WITHIN: Duration = Duration::from_secs(5);
 
 /// How often it tries.
 const PORT_RETRY: Duration = Duration::from_millis(10);
@@ -59,7 +59,14 @@ pub(super) async fn act(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Res
         Action::Gate { container, gate } => {
             gate::pass(run, step.id, step.service.as_deref(), container, gate, learned).await
         }
-        Action::Route { to, .. } => route(run, to, learned).await,
+        Action::Route { to, .. } => {
+            // Before anything was stopped a port that is taken stays taken.
+            let patience = match step.phase {
+                Phase::Prepare => Duration::ZERO,
+                Phase::Change | Phase::Tidy => PORT_FREED_WITHIN,
+            };
+            route(run, to, learned, patience).await
+        }
         Action::Drain { pools, containers, limit } => {
             drain(run, step.id, pools, containers, *limit).await
         }
@@ -112,54 +119,14 @@ pub(super) async fn route(
     run: &Run,
     intent: &RouteIntent,
     learned: &Mutex<Learned>,
+    patience: Duration,
 ) -> Result<(), StepError> {
     let change = resolve::route_change(run, intent, learned).await?;
     let owner = format!("{}/{}", run.desired.project, run.desired.environment);
     let began = Instant::now();
     loop {
         match run.router.apply(&owner, &change).await {
-            Err(RouterError::PortTaken { .. })
-                if began.elapsed() < PORT_FREED_WITHIN
-                    && !change.pools.is_empty()
-                    && change.pools.iter().any(|pool| !pool.replicas.is_empty()) =>
-            {
-                tokio::time::sleep(PORT_RETRY).await;
-            }
-            other => return Ok(other?),
-        }
-    }
-}
-
-async fn drain(
-    run: &Run,
-    step: StepId,
-    pools: &[shiplap_model::PoolKey],
-    containers: &[String],
-    limit: Duration,
-) -> Result<(), StepError> {
-    let mut ids = Vec::new();
-    for name in containers {
-        ids.extend(run.engine.container(name).await?.map(|c| c.id));
-    }
-    let drains = pools.iter().map(|pool| run.router.drain(pool, &ids, limit));
-    let mut left = 0;
-    for drained in futures_util::future::join_all(drains).await {
-        left += drained?;
-    }
-    if left > 0 {
-        let on = format!(
-            "{left} requests were still in flight after {} s and are cut",
-            limit.as_secs_f32()
-        );
-        run.reporter.event(Event::Waiting { step, on });
-    }
-    Ok(())
-}
-
-/// Renames by id, so that a repeated step finds the container under either name.
-async fn rename(run: &Run, from: &str, to: &str) -> Result<(), StepError> {
-    match run.engine.rename(from, to).await {
-        Err(error) if error.kind == EngineErrorKind::NotFound => {
+            Err(RouterError::PortTaken { .. }) if began.elapsed() < patience => {
             // Already done, if the new name is there.
             match run.engine.container(to).await? {
                 Some(_) => Ok(()),

@@ -123,7 +123,7 @@ async fn undo(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Result<(), St
             Ok(run.engine.pause(container).await?)
         }
         Action::Route { to, back, .. } => {
-            act::route(run, back, learned).await?;
+            act::route(run, back, learned, act::PORT_FREED_WITHIN).await?;
             finish(run, to, back).await;
             Ok(())
         }

@@ -508,6 +508,8 @@ struct Held<'a> {
     pools: Vec<RouteTarget>,
     /// Pools that a deployment which did not end holds already. Its replicas may still be busy.
     before: Vec<PoolKey>,
+    /// Pools of ports that the engine gives up when an old replica stops.
+    taken_over: Vec<RouteTarget>,
 }
 
 fn held_group<'a>(context: &Context<'a>) -> Held<'a> {
@@ -521,6 +523,19 @@ fn held_group<'a>(context: &Context<'a>) -> Held<'a> {
         }
     }
     held.after = affected.clone();
+    for name in &held.replaced {
+        if !takes_over(context, &context.services[name]) {
+            continue;
+        }
+        let pool = |key: PoolKey| RouteTarget {
+            protocol: context.protocol_of(&key),
+            key,
+            replicas: Vec::new(),
+            held: true,
+            networks: context.networks_of(name),
+        };
+        held.taken_over.extend(context.pools_of(name).into_iter().map(pool));
+    }
     let pools = context.observed.router.iter().flat_map(|router| router.pools.keys());
     let pools = pools
         .filter(|key| affected.contains(key.service.as_str()))
@@ -559,24 +574,53 @@ fn replace_in_place<'a>(
             progress.stops.entry(name).or_default().push(id);
         }
     }
+    let opened = take_over_ports(context, steps, progress, held);
     let in_place: Vec<&str> =
         context.order.iter().copied().filter(|name| held.replaced.contains(name)).collect();
     for name in &in_place {
         start(context, steps, progress, name, &[]);
     }
-    let gates: Vec<StepId> = in_place
+    let mut gates: Vec<StepId> = in_place
         .iter()
         .flat_map(|name| progress.gates.get(name).into_iter().flatten().copied())
         .collect();
+    gates.extend(opened);
     let others_start = context.services.iter().any(|(name, service)| {
         held.after.contains(name) && !held.replaced.contains(name) && !service.fresh.is_empty()
     });
     // Where nobody else starts, the switch itself lets requests go on.
-    if held.pools.is_empty() || !others_start {
-        gates
-    } else {
-        release(context, steps, held, &gates)
+    let nothing_held = held.pools.is_empty() && held.taken_over.is_empty();
+    if nothing_held || !others_start { gates } else { release(context, steps, held, &gates) }
+}
+
+/// Opens the ports that old replicas have just given up, with requests held: callers wait for the
+/// new replica instead of being refused until it works.
+fn take_over_ports(
+    context: &Context<'_>,
+    steps: &mut Steps,
+    progress: &Progress<'_>,
+    held: &Held<'_>,
+) -> Vec<StepId> {
+    let mut ids = Vec::new();
+    for name in &held.replaced {
+        let own = held.taken_over.iter().filter(|pool| pool.key.service == *name);
+        let pools: Vec<RouteTarget> = own.cloned().collect();
+        if pools.is_empty() {
+            continue;
+        }
+        let listeners: Vec<ListenerSpec> =
+            context.wanted[name].iter().map(|wanted| wanted.listener.clone()).collect();
+        let back = RouteIntent {
+            drop_pools: pools.iter().map(|pool| pool.key.clone()).collect(),
+            drop_listeners: listeners.clone(),
+            ..RouteIntent::default()
+        };
+        let to = RouteIntent { pools, listeners, ..RouteIntent::default() };
+        let what = format!("take over the port of {name}");
+        let after = progress.stops.get(name).into_iter().flatten().copied();
+        ids.push(steps.push(Phase::Change, Some(name), Action::Route { what, to, back }, after));
     }
+    ids
 }
 
 fn hold(
@@ -612,7 +656,7 @@ fn hold(
     }
     let action = Action::Route {
         what: format!("hold {}", services_of(&held.pools).join(" ")),
-        to: RouteIntent { pools: held_pools(held), ..RouteIntent::default() },
+        to: RouteIntent { pools: held_pools(&held.pools), ..RouteIntent::default() },
         back: RouteIntent { pools: held.pools.clone(), ..RouteIntent::default() },
     };
     let holding = steps.push(Phase::Change, None, action, before.iter().copied());
@@ -625,9 +669,8 @@ fn release(
     held: &Held<'_>,
     gates: &[StepId],
 ) -> Vec<StepId> {
-    let pools = held
-        .pools
-        .iter()
+    let all = || held.pools.iter().chain(&held.taken_over);
+    let pools: Vec<RouteTarget> = all()
         .map(|pool| {
             let service = pool.key.service.as_str();
             let replicas = if held.replaced.contains(service) {
@@ -639,15 +682,15 @@ fn release(
         })
         .collect();
     let action = Action::Route {
-        what: format!("release {}", services_of(&held.pools).join(" ")),
+        what: format!("release {}", services_of(&pools).join(" ")),
         to: RouteIntent { pools, ..RouteIntent::default() },
-        back: RouteIntent { pools: held_pools(held), ..RouteIntent::default() },
+        back: RouteIntent { pools: held_pools(all()), ..RouteIntent::default() },
     };
     vec![steps.push(Phase::Change, None, action, gates.iter().copied())]
 }
 
-fn held_pools(held: &Held<'_>) -> Vec<RouteTarget> {
-    let pools = held.pools.iter();
+fn held_pools<'a>(pools: impl IntoIterator<Item = &'a RouteTarget>) -> Vec<RouteTarget> {
+    let pools = pools.into_iter();
     pools.map(|pool| RouteTarget { replicas: Vec::new(), held: true, ..pool.clone() }).collect()
 }
 
@@ -708,6 +751,7 @@ fn switch<'a>(
     if after.is_empty() {
         after.extend(ready);
     }
+    let gated = after.clone();
     for name in &context.order {
         let service = &context.services[name];
         if service.stops_first() || !takes_over(context, service) {
@@ -717,7 +761,7 @@ fn switch<'a>(
             .leave
             .iter()
             .filter(|old| gives_up_port(context, service, old))
-            .map(|old| steps.push(Phase::Change, Some(name), stop(service, old), after.clone()))
+            .map(|old| steps.push(Phase::Change, Some(name), stop(service, old), gated.clone()))
             .collect();
         after.extend(stops);
     }
