@@ -127,6 +127,43 @@ pub(super) async fn route(
     loop {
         match run.router.apply(&owner, &change).await {
             Err(RouterError::PortTaken { .. }) if began.elapsed() < patience => {
+                tokio::time::sleep(PORT_RETRY).await;
+            }
+            other => return Ok(other?),
+        }
+    }
+}
+
+async fn drain(
+    run: &Run,
+    step: StepId,
+    pools: &[shiplap_model::PoolKey],
+    containers: &[String],
+    limit: Duration,
+) -> Result<(), StepError> {
+    let mut ids = Vec::new();
+    for name in containers {
+        ids.extend(run.engine.container(name).await?.map(|c| c.id));
+    }
+    let drains = pools.iter().map(|pool| run.router.drain(pool, &ids, limit));
+    let mut left = 0;
+    for drained in futures_util::future::join_all(drains).await {
+        left += drained?;
+    }
+    if left > 0 {
+        let on = format!(
+            "{left} requests were still in flight after {} s and are cut",
+            limit.as_secs_f32()
+        );
+        run.reporter.event(Event::Waiting { step, on });
+    }
+    Ok(())
+}
+
+/// Renames by id, so that a repeated step finds the container under either name.
+async fn rename(run: &Run, from: &str, to: &str) -> Result<(), StepError> {
+    match run.engine.rename(from, to).await {
+        Err(error) if error.kind == EngineErrorKind::NotFound => {
             // Already done, if the new name is there.
             match run.engine.container(to).await? {
                 Some(_) => Ok(()),
