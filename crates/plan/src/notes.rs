@@ -54,6 +54,22 @@ pub(crate) fn notes(context: &Context<'_>) -> Vec<Note> {
             ));
         }
     }
+    for (key, network) in context.desired.compose.networks.iter().filter(|(_, n)| !n.external) {
+        let name = network.name.as_deref().unwrap_or(key);
+        let Some(observed) = context.observed.networks.get(name) else { continue };
+        let driver = network.driver.as_deref().unwrap_or("bridge");
+        let driver_differs =
+            !observed.driver.is_empty() && network.driver.is_some() && observed.driver != driver;
+        if driver_differs || observed.internal != network.internal {
+            notes.push(note(
+                "network-differs",
+                format!(
+                    "network {name} stays as it is, though the file now says otherwise: `down` \
+                     and `deploy` make it anew"
+                ),
+            ));
+        }
+    }
     for (name, containers) in &context.orphans {
         if !context.policy.remove_orphans {
             notes.push(note(

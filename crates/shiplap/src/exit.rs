@@ -19,6 +19,8 @@ pub enum Exit {
     Stuck,
     /// `plan --exit-code`: there is something to do.
     Pending,
+    /// Our own promise was broken.
+    OurBug,
     /// What a command in a container ended with.
     Of(u8),
 }
@@ -43,6 +45,7 @@ impl From<Exit> for ExitCode {
             Exit::RolledBack => 3,
             Exit::Stuck => 4,
             Exit::Pending => 5,
+            Exit::OurBug => 70,
             Exit::Of(code) => code,
         })
     }

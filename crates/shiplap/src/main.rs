@@ -8,6 +8,8 @@ mod load;
 mod output;
 mod world;
 
+use std::panic::AssertUnwindSafe;
+
 use clap::Parser;
 use cli::{Cli, Command, EdgeCommand};
 use exit::Exit;
@@ -31,7 +33,8 @@ fn main() -> std::process::ExitCode {
         .enable_all()
         .build()
         .expect("threads and timers are to be had");
-    let exit = runtime.block_on(commands::run(cli));
+    let ran = AssertUnwindSafe(|| runtime.block_on(commands::run(cli)));
+    let exit = std::panic::catch_unwind(ran).unwrap_or(Exit::OurBug);
     // A prompt that still reads the terminal must not keep us.
     runtime.shutdown_background();
     exit.into()

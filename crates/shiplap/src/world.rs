@@ -51,11 +51,23 @@ pub async fn app(reporter: Arc<dyn Reporter>) -> Result<(App, DockerEngine), App
     Ok((app, docker))
 }
 
+/// The name of our user id, where the machine knows it.
+fn own_name() -> String {
+    let id = rustix::process::getuid().as_raw().to_string();
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == id).then(|| name.to_owned())
+    });
+    name.unwrap_or_else(|| format!("uid {id}"))
+}
+
 /// User, host and process.
 fn who() -> String {
     let user = std::env::var("SUDO_USER")
         .or_else(|_| std::env::var("USER"))
-        .unwrap_or_else(|_| format!("uid {}", rustix::process::getuid().as_raw()));
+        .unwrap_or_else(|_| own_name());
     let name = rustix::system::uname();
     let host = name.nodename().to_string_lossy();
     format!("{user}@{host} (process {})", std::process::id())

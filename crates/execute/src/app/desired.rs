@@ -88,6 +88,10 @@ enum Content {
 }
 
 fn content(source: &Source, object: &FileObject) -> Result<Option<Content>, String> {
+    if object.external {
+        let why = "it is external, which only a Swarm has; name a file or a variable";
+        return Err(why.to_owned());
+    }
     if let Some(path) = &object.file {
         let file = Path::new(path);
         if OsFiles.is_dir(file) {
