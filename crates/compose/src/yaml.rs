@@ -146,6 +146,7 @@ impl<'a> Composer<'a, '_> {
                     }
                     items.push(self.node(step, text)?);
                 };
+                items.shrink_to_fit();
                 let mut node = Node::new(Value::List(items), self.cover(place, &end, text));
                 node.mark = mark(tag.as_deref());
                 node
@@ -262,6 +263,8 @@ impl<'a> Composer<'a, '_> {
         for merge in merges {
             merge_into(&mut map, merge)?;
         }
+        // Most mappings stay as they are: room to grow would be a third of the memory.
+        map.shrink_to_fit();
         Ok((map, end))
     }
 
