@@ -194,6 +194,7 @@ fn contextualise<'a>(
             || (chosen.contains(name)
                 && !routes::is_in_place(
                     observed.router.as_ref(),
+                    name,
                     &wanted[name],
                     &services[name].keep,
                 ))
@@ -212,7 +213,7 @@ fn contextualise<'a>(
         if stays().any(|c| routes::published_by_engine(c, wanted)) {
             wanted.clear();
         }
-        let in_place = routes::is_in_place(observed.router.as_ref(), wanted, &service.keep)
+        let in_place = routes::is_in_place(observed.router.as_ref(), name, wanted, &service.keep)
             && naming::answers(&naming, observed, name);
         if service.kind == ChangeKind::Keep && chosen.contains(*name) && !in_place {
             service.kind = ChangeKind::Route;

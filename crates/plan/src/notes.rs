@@ -22,7 +22,7 @@ pub(crate) fn notes(context: &Context<'_>) -> Vec<Note> {
                 ),
             ));
         }
-        if service.kind != ChangeKind::Replace || !service.changes() {
+        if service.kind != ChangeKind::Replace || !service.changes() || gate.completes {
             continue;
         }
         if crate::assemble::takes_over(context, service) {

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use shiplap_compose::model::{Port, Service};
 use shiplap_model::{
-    Desired, ListenerSpec, Observed, ObservedContainer, PoolKey, Protocol, Refusal, RouterState,
-    ServiceSpec,
+    Desired, ListenerSpec, Observed, ObservedContainer, ObservedListener, PoolKey, Protocol,
+    Refusal, RouterState, ServiceSpec,
 };
 
 /// Whether containers of the service have an address of their own that the edge can reach.
@@ -165,24 +165,34 @@ pub(crate) fn conflicts(
 /// Whether the edge already does for a service what is wanted of it.
 pub(crate) fn is_in_place(
     router: Option<&RouterState>,
+    service: &str,
     wanted: &[Wanted],
     keep: &[&ObservedContainer],
 ) -> bool {
     let Some(router) = router else { return wanted.is_empty() };
-    wanted.iter().all(|w| {
-        let listens = router.listeners.iter().any(|l| {
-            l.pool == w.listener.pool
-                && l.port == w.listener.port
-                && same_address(w.listener.address, l.address)
-        });
-        let pool = router.pools.get(&w.listener.pool);
-        listens
-            && pool.is_some_and(|pool| {
-                !pool.held
-                    && pool.replicas.len() == keep.len()
-                    && keep
-                        .iter()
-                        .all(|c| pool.replicas.iter().any(|(r, _, _)| r.container_id == c.id))
-            })
-    })
+    let is_wanted = |listener: &ObservedListener| {
+        wanted.iter().any(|w| {
+            w.listener.pool == listener.pool
+                && (w.listener.port == listener.port || w.listener.port == 0)
+                && same_address(w.listener.address, listener.address)
+        })
+    };
+    let superfluous = router.listeners.iter().any(|l| l.pool.service == service && !is_wanted(l));
+    !superfluous
+        && wanted.iter().all(|w| {
+            let listens = router.listeners.iter().any(|l| {
+                l.pool == w.listener.pool
+                    && l.port == w.listener.port
+                    && same_address(w.listener.address, l.address)
+            });
+            let pool = router.pools.get(&w.listener.pool);
+            listens
+                && pool.is_some_and(|pool| {
+                    !pool.held
+                        && pool.replicas.len() == keep.len()
+                        && keep
+                            .iter()
+                            .all(|c| pool.replicas.iter().any(|(r, _, _)| r.container_id == c.id))
+                })
+        })
 }

@@ -899,6 +899,13 @@ fn tidy(context: &Context<'_>, steps: &mut Steps, after: &[StepId]) {
             let action = Action::Rename { from: fresh.name.clone(), to: fresh.base.clone() };
             steps.push(Phase::Tidy, Some(name), action, settled.iter().copied());
         }
+        for kept in &service.keep {
+            let (base, standing) = ReplicaName::parse(&kept.name);
+            if standing == Standing::Aside {
+                let action = Action::Rename { from: kept.name.clone(), to: base.to_owned() };
+                steps.push(Phase::Tidy, Some(name), action, settled.iter().copied());
+            }
+        }
     }
     for name in &context.naming.gone {
         let action = Action::RemoveHolder { name: name.clone() };
@@ -928,7 +935,11 @@ fn leave(
     discarded: &BTreeMap<String, StepId>,
 ) -> Vec<StepId> {
     let name = Some(service.spec.name.as_str());
-    let keeps = service.kind == ChangeKind::Replace;
+    // Where a replica that stays waits for the name, a deployment ended between its switch and here.
+    let is_replaced = |old: &ObservedContainer| {
+        service.kind == ChangeKind::Replace
+            || service.keep.iter().any(|kept| ReplicaName::parse(&kept.name).0 == old.name)
+    };
     let mut last = Vec::new();
     for old in &service.leave {
         let stopped = service.stops_first() || gives_up_port(context, service, old);
@@ -942,7 +953,7 @@ fn leave(
             };
             before = vec![steps.push(Phase::Tidy, name, drain, before)];
         }
-        if !keeps {
+        if !is_replaced(old) {
             let action = remove(service, old, AnonymousVolumes::Keep);
             last.push(steps.push(Phase::Tidy, name, action, before));
             continue;
