@@ -99,6 +99,10 @@ const OTHER_PORT: &str = r#"
 services:
   api: { image: "api:v1", ports: ["8001:8000"], restart: always }
 "#;
+const OTHER_PORT_2: &str = r#"
+services:
+  api: { image: "api:v2", ports: ["8001:8000"], restart: always }
+"#;
 const SIDECAR: &str = r#"
 services:
   vpn: { image: "vpn:v1", restart: always }
@@ -153,6 +157,7 @@ pub fn all() -> Vec<Shape> {
         shape("rollback by revival", Old::Deployed(&[API, API_2]), API),
         shape("rollback of a store", Old::Deployed(&[STORE, STORE_AND_API_2]), STORE),
         shape("another port", Old::Deployed(&[API]), OTHER_PORT),
+        shape("another port and image", Old::Deployed(&[API]), OTHER_PORT_2),
         shape("sidecar", Old::Deployed(&[SIDECAR]), SIDECAR_2),
         shape("container name", Old::Deployed(&[NAMED]), NAMED_2),
         shape("anonymous volume", Old::Deployed(&[ANONYMOUS]), ANONYMOUS_2),

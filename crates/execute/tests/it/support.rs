@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use shiplap_execute::{Cancel, Event, Execution, KeepFailed, Reporter, Run, execute};
 use shiplap_model::{
-    ContainerState, Desired, Goal, JournalEntry, LeaseKey, Ledger, NewDeployment, Plan, Scope,
-    Secret, StepState, StoredRelease,
+    ContainerState, Desired, Goal, JournalEntry, LeaseKey, Ledger, NewDeployment, Plan,
+    ReplicaName, Scope, Secret, Standing, StepState, StoredRelease,
 };
 use shiplap_plan::{Policy, plan};
 use shiplap_testkit::{ENVIRONMENT, PROJECT, Script, World, desired};
@@ -154,6 +154,12 @@ pub fn assert_live(world: &World, desired: &Desired) {
         for container in state.containers.values().filter(|c| c.service() == spec.name) {
             let runs = container.state == ContainerState::Running;
             running += u32::from(runs);
+            assert_eq!(
+                runs,
+                ReplicaName::parse(&container.name).1 == Standing::Live,
+                "{}",
+                container.name
+            );
             let restart = spec.facts.get("restart").filter(|_| runs);
             if container.deployed() {
                 assert_eq!(container.facts.get("restart"), restart, "of {}", container.name);

@@ -1,0 +1,9 @@
+//! The planner: a project and a machine in, plan text out.
+
+mod first;
+mod interrupted;
+mod order;
+mod properties;
+mod refusals;
+mod support;
+mod unchanged;
