@@ -1,7 +1,9 @@
 //! The executor and the use cases on fakes: no engine, no edge, no disk, no waiting.
 
+mod app;
 mod crashes;
 mod failures;
+mod gates;
 mod shapes;
 mod success;
 mod support;
