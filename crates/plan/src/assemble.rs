@@ -204,7 +204,7 @@ fn contextualise<'a>(
     if !refusals.is_empty() {
         return Err(refusals);
     }
-    let naming = naming::naming(desired, observed, &services);
+    let naming = naming::naming(desired, observed, &services, policy);
     for (name, service) in &mut services {
         let wanted = wanted.get_mut(name).expect("every service has an entry");
         // What the engine publishes for a replica that stays or comes back, the edge cannot hold.

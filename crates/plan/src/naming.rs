@@ -11,6 +11,7 @@ use shiplap_model::{
     Desired, HolderSpec, HolderStatus, Names, Observed, PoolKey, ServiceSpec, Strategy,
 };
 
+use crate::policy::Policy;
 use crate::routes::routable;
 use crate::service::{Origin, ServicePlan};
 
@@ -39,6 +40,7 @@ pub(crate) fn naming(
     desired: &Desired,
     observed: &Observed,
     services: &BTreeMap<&str, ServicePlan<'_>>,
+    policy: &Policy,
 ) -> Naming {
     let mut naming = Naming::default();
     let holders: &[HolderStatus] = observed.router.as_ref().map_or(&[], |router| &router.holders);
@@ -73,7 +75,8 @@ pub(crate) fn naming(
     }
     let lives = |service: &String| {
         desired.services.contains_key(service)
-            || observed.containers.iter().any(|container| container.service == *service)
+            || (!policy.remove_orphans
+                && observed.containers.iter().any(|container| container.service == *service))
     };
     naming.gone = holders
         .iter()

@@ -81,6 +81,15 @@ impl<'a> ServicePlan<'a> {
     pub fn stops_first(&self) -> bool {
         self.strategy == Strategy::StopFirst && !self.leave.is_empty() && !self.fresh.is_empty()
     }
+
+    /// Whether an old replica is stopped before new ones start, and started again in undoing. One
+    /// that has ended is not, if it is a job, which must not run again, or if its successor runs
+    /// already, since both may write to one volume.
+    pub fn stops_in_place(&self, old: &ObservedContainer) -> bool {
+        let has_ended = matches!(old.state, ContainerState::Exited(_));
+        let runs_already = self.revived().into_iter().any(is_active);
+        self.stops_first() && !(has_ended && (self.gate.completes || runs_already))
+    }
 }
 
 /// Decides for one service.

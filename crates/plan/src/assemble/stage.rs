@@ -6,8 +6,8 @@ use std::time::Duration;
 use shiplap_compose::model::Condition;
 use shiplap_model::{
     Action, AnonymousVolumes, BuildRequest, ChangeKind, ContainerState, CreateReplica,
-    EngineNetwork, EngineVolume, Fields, HealthGate, HolderSpec, ImageOrigin, ListenerSpec, Names,
-    ObservedContainer, Phase, PoolKey, PublishedPort, ReplicaName, RouteIntent, RouteTarget,
+    EngineNetwork, EngineVolume, Fields, Gate, HealthGate, HolderSpec, ImageOrigin, ListenerSpec,
+    Names, ObservedContainer, Phase, PoolKey, PublishedPort, ReplicaName, RouteIntent, RouteTarget,
     Standing, Step, StepId,
 };
 
@@ -569,8 +569,9 @@ fn replace_in_place<'a>(
         for dependent in context.dependents(name) {
             after.extend(progress.stops.get(dependent).into_iter().flatten());
         }
-        for old in &service.leave {
-            let id = steps.push(Phase::Change, Some(name), stop(service, old), after.clone());
+        for old in service.leave.iter().filter(|old| service.stops_in_place(old)) {
+            let id =
+                steps.push(Phase::Change, Some(name), stop(context, service, old), after.clone());
             progress.stops.entry(name).or_default().push(id);
         }
     }
@@ -701,13 +702,31 @@ fn services_of(pools: &[RouteTarget]) -> Vec<&str> {
     services
 }
 
-fn stop(service: &ServicePlan<'_>, old: &ObservedContainer) -> Action {
+fn stop(context: &Context<'_>, service: &ServicePlan<'_>, old: &ObservedContainer) -> Action {
     Action::Stop {
         container: old.name.clone(),
         grace: grace(service),
-        gate: service.gate.clone(),
+        gate: gate_back(context, service, old),
         restart: restart_of(&old.facts),
     }
+}
+
+/// What an old replica must show when it is started again in undoing. It may listen elsewhere than
+/// the new one, and have no health check: nothing is asked of it that it did not do before.
+fn gate_back(context: &Context<'_>, service: &ServicePlan<'_>, old: &ObservedContainer) -> Gate {
+    let mut gate = service.gate.clone();
+    let answered = |port: u16| {
+        pools_with(context, old).iter().any(|key| key.port == port)
+            || old.published.iter().any(|published| published.container_port == port)
+    };
+    gate.ports.retain(|probe| answered(probe.port));
+    if old.health.is_none() {
+        gate.healthcheck = HealthGate::None;
+    }
+    if gate.ports.is_empty() && gate.healthcheck == HealthGate::None {
+        gate.steady = context.policy.limits.steady;
+    }
+    gate
 }
 
 /// The restart policy among a container's facts.
@@ -722,7 +741,7 @@ fn rest(context: &Context<'_>, service: &ServicePlan<'_>, old: &ObservedContaine
     if context.policy.standby == Standby::Frozen && can_freeze {
         return Action::Freeze { container: old.name.clone() };
     }
-    stop(service, old)
+    stop(context, service, old)
 }
 
 fn remove(
@@ -761,7 +780,9 @@ fn switch<'a>(
             .leave
             .iter()
             .filter(|old| gives_up_port(context, service, old))
-            .map(|old| steps.push(Phase::Change, Some(name), stop(service, old), gated.clone()))
+            .map(|old| {
+                steps.push(Phase::Change, Some(name), stop(context, service, old), gated.clone())
+            })
             .collect();
         after.extend(stops);
     }
@@ -914,15 +935,34 @@ fn tidy(context: &Context<'_>, steps: &mut Steps, after: &[StepId]) {
     if context.policy.remove_orphans {
         for (name, containers) in &context.orphans {
             for container in containers {
+                let mut before = after.to_vec();
+                let pools = pools_with(context, container);
+                if container.state.is_running() && !pools.is_empty() {
+                    let drain = Action::Drain {
+                        pools,
+                        containers: vec![container.name.clone()],
+                        limit: context.policy.limits.drain,
+                    };
+                    before = vec![steps.push(Phase::Tidy, Some(name), drain, before)];
+                }
                 let action = Action::Remove {
                     container: container.name.clone(),
                     grace: None,
                     anonymous_volumes: AnonymousVolumes::Keep,
                 };
-                steps.push(Phase::Tidy, Some(name), action, after.iter().copied());
+                steps.push(Phase::Tidy, Some(name), action, before);
             }
         }
     }
+}
+
+/// Pools that route to a container now.
+fn pools_with(context: &Context<'_>, container: &ObservedContainer) -> Vec<PoolKey> {
+    let pools = context.observed.router.iter().flat_map(|router| &router.pools);
+    pools
+        .filter(|(_, pool)| pool.replicas.iter().any(|(r, _, _)| r.container_id == container.id))
+        .map(|(key, _)| key.clone())
+        .collect()
 }
 
 /// Old replicas finish, stop, and give up the name. Returns the last steps. `discarded` are the
@@ -942,7 +982,7 @@ fn leave(
     };
     let mut last = Vec::new();
     for old in &service.leave {
-        let stopped = service.stops_first() || gives_up_port(context, service, old);
+        let stopped = service.stops_in_place(old) || gives_up_port(context, service, old);
         let mut before = after.to_vec();
         let pools: Vec<PoolKey> = context.pools_of(&service.spec.name).into_iter().collect();
         if !stopped && old.state.is_running() && !pools.is_empty() {
@@ -952,6 +992,12 @@ fn leave(
                 limit: context.policy.limits.drain,
             };
             before = vec![steps.push(Phase::Tidy, name, drain, before)];
+        }
+        if old.state == ContainerState::Created {
+            // It never ran: there is nothing to go back to.
+            let action = remove(service, old, AnonymousVolumes::Remove);
+            last.push(steps.push(Phase::Tidy, name, action, before));
+            continue;
         }
         if !is_replaced(old) {
             let action = remove(service, old, AnonymousVolumes::Keep);
