@@ -440,13 +440,14 @@ impl Engine for FakeEngine {
                 return Err(error(EngineErrorKind::NotFound, doing, "manifest unknown"));
             };
             let repository = tag.rsplit_once(':').map_or(tag.as_str(), |(name, _)| name);
-            let image = ImageInfo {
-                id: crate::image_id(&tag),
-                repo_digests: vec![format!("{repository}@{digest}")],
-                size_bytes: 1,
-                ..ImageInfo::default()
-            };
-            Ok(state.images.entry(image.id.clone()).or_insert(image).clone())
+            let made =
+                ImageInfo { id: crate::image_id(&tag), size_bytes: 1, ..ImageInfo::default() };
+            let image = state.images.entry(made.id.clone()).or_insert(made);
+            let known = format!("{repository}@{digest}");
+            if !image.repo_digests.contains(&known) {
+                image.repo_digests.push(known);
+            }
+            Ok(image.clone())
         })
         .await
     }

@@ -110,6 +110,19 @@ impl World {
         self.calls.hung().await;
     }
 
+    /// So much time passes that requests to whom nobody routes any more have ended.
+    pub fn time_passes(&self) {
+        let mut state = self.state();
+        let routed: Vec<String> = state
+            .pools
+            .values()
+            .flat_map(|(_, pool)| pool.replicas.iter().map(|r| r.container_id.clone()))
+            .collect();
+        for (id, container) in &mut state.containers {
+            container.undrained &= routed.contains(id);
+        }
+    }
+
     /// What must never happen and did.
     #[must_use]
     pub fn violations(&self) -> Vec<String> {

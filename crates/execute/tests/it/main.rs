@@ -7,3 +7,4 @@ mod gates;
 mod shapes;
 mod success;
 mod support;
+mod walks;

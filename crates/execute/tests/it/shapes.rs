@@ -163,3 +163,28 @@ pub fn all() -> Vec<Shape> {
         shape("anonymous volume", Old::Deployed(&[ANONYMOUS]), ANONYMOUS_2),
     ]
 }
+
+/// Projects of which any may follow any other.
+pub fn projects() -> Vec<&'static str> {
+    vec![
+        API,
+        API_2,
+        API_THREE_REPLICAS,
+        STACK,
+        STACK_2,
+        STORE,
+        STORE_2,
+        STORE_AND_API_2,
+        PLAIN,
+        PLAIN_2,
+        OTHER_PORT,
+        OTHER_PORT_2,
+        SIDECAR,
+        SIDECAR_2,
+        NAMED,
+        NAMED_2,
+        ANONYMOUS,
+        ANONYMOUS_2,
+        PULLED,
+    ]
+}
