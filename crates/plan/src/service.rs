@@ -87,7 +87,11 @@ impl<'a> ServicePlan<'a> {
     /// already, since both may write to one volume.
     pub fn stops_in_place(&self, old: &ObservedContainer) -> bool {
         let has_ended = matches!(old.state, ContainerState::Exited(_));
-        let runs_already = self.revived().into_iter().any(is_active);
+        let runs_already = self
+            .leave
+            .iter()
+            .chain(&self.revived())
+            .any(|other| other.number == old.number && is_active(other));
         self.stops_first() && !(has_ended && (self.gate.completes || runs_already))
     }
 }
