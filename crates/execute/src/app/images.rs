@@ -213,15 +213,18 @@ fn missing(name: &str, reference: &str, said: &str) -> Refusal {
 }
 
 fn unreachable(name: &str, reference: &str, said: &str, here: bool) -> Refusal {
-    let help = if here {
-        format!("an older {reference} is on this engine: `pull_policy: missing` uses it")
+    let (missing, help) = if here {
+        let help = format!("the {reference} on this engine is used with `pull_policy: missing`");
+        ("", help)
     } else {
-        "check the network and the registry's name".to_owned()
+        let help = "check the tag, which is not here either, and the registry's name; `docker \
+                    load` brings an image without a registry";
+        (", which is not on this engine", help.to_owned())
     };
     refusal(
         "registry-unreachable",
         name,
-        format!("`{name}` runs {reference}, and its registry does not answer: {said}"),
+        format!("`{name}` runs {reference}{missing}, and its registry does not answer: {said}"),
         help,
     )
 }
