@@ -4,8 +4,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use shiplap_model::{
-    Action, ContainerState, EngineError, EngineErrorKind, Health, ImagePin, Phase, ProgressSink,
-    RouteIntent, RouterError, Step, StepId,
+    Action, ContainerState, EngineError, EngineErrorKind, Health, ImagePin, ObservedContainer,
+    Phase, ProgressSink, RouteIntent, RouterError, Step, StepId,
 };
 use tokio::time::Instant;
 
@@ -174,6 +174,18 @@ async fn rename(run: &Run, from: &str, to: &str) -> Result<(), StepError> {
     }
 }
 
+/// Whether a container that ends with 0 has done its work: nothing starts it again, and nobody
+/// calls it.
+fn may_end(run: &Run, container: &ObservedContainer) -> bool {
+    let is_called = run.desired.services.get(&container.service).is_some_and(|spec| {
+        let check = spec.service.healthcheck.as_ref();
+        !spec.service.ports.is_empty()
+            || !spec.service.expose.is_empty()
+            || check.is_some_and(|check| !check.test.is_empty())
+    });
+    container.facts.get("restart").is_none() && !is_called
+}
+
 async fn watch(run: &Run, containers: &[String], window: Duration) -> Result<(), StepError> {
     let began = Instant::now();
     let mut before = Vec::new();
@@ -188,7 +200,7 @@ async fn watch(run: &Run, containers: &[String], window: Duration) -> Result<(),
             }
             let (restarts, was_unhealthy) = before[index];
             let trouble = match (container.state, container.health) {
-                (ContainerState::Exited(0), _) if container.facts.get("restart").is_none() => None,
+                (ContainerState::Exited(0), _) if may_end(run, &container) => None,
                 (ContainerState::Exited(code), _) => Some(format!("exited with {code}")),
                 (ContainerState::Dead | ContainerState::Restarting, _) => {
                     Some("crashed".to_owned())
