@@ -19,8 +19,7 @@ async fn die(attempt: &Attempt, call: usize) -> bool {
 fn after_each_crash(check: impl AsyncFn(&Shape, &Attempt)) {
     let mut cases = Cases::default();
     for shape in shapes::all() {
-        let calls = paused(Attempt::calls(&shape));
-        for (index, call) in calls.iter().enumerate() {
+        for (index, call) in paused(Attempt::points(&shape)) {
             cases.run(&format!("{}: at {index} {call}", shape.name), || {
                 paused(async {
                     let attempt = Attempt::at(&shape).await;

@@ -42,13 +42,12 @@ async fn assert_done_or_undone(shape: &Shape, attempt: &Attempt, what: &str) {
 fn at_each_call(trouble: impl Fn(&Attempt, &str) -> Option<Trouble>) {
     let mut cases = Cases::default();
     for shape in shapes::all() {
-        let calls = paused(Attempt::calls(&shape));
-        for (index, call) in calls.iter().enumerate() {
+        for (index, call) in paused(Attempt::points(&shape)) {
             let what = format!("{} at {index} {call}", shape.name);
             cases.run(&what, || {
                 paused(async {
                     let attempt = Attempt::at(&shape).await;
-                    let Some(trouble) = trouble(&attempt, call) else { return };
+                    let Some(trouble) = trouble(&attempt, &call) else { return };
                     attempt.world.trouble_at(index, trouble);
                     assert_done_or_undone(&shape, &attempt, &what).await;
                 });
@@ -201,8 +200,7 @@ fn whoever_lost_the_lease_touches_nothing_more() {
         !harmless.iter().any(|prefix| call.starts_with(prefix))
     };
     for shape in shapes::all() {
-        let calls = paused(Attempt::calls(&shape));
-        for index in 0..calls.len() {
+        for (index, _) in paused(Attempt::points(&shape)) {
             paused(async {
                 let attempt = Attempt::at(&shape).await;
                 let ledger = attempt.world.ledger();

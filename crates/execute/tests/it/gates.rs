@@ -292,3 +292,22 @@ fn a_busy_host_port_is_found_before_anything_is_touched() {
         assert!(journal.iter().all(|entry| !entry.what.starts_with("create shop-api")));
     });
 }
+
+#[test]
+fn a_server_that_ends_well_after_the_switch_has_crashed() {
+    paused(async {
+        let world = World::new();
+        let plain = |image: &str| {
+            format!("services: {{ api: {{ image: '{image}', ports: ['8000:8000'] }} }}")
+        };
+        bring_up(&world, &desired(&plain("api:v1"))).await;
+        let new = desired(&plain("api:v2"));
+        world.has_images_of(&new);
+        let ends = Script { exits_once_routed: Some((4, 0)), ..Script::default() };
+        world.script("api:v2", ends);
+        let execution = Deployer::new(&world).deploy(&new, |_| {}).await;
+        assert_eq!(execution.outcome, Outcome::RolledBack);
+        assert!(execution.reason.unwrap().starts_with("shop-api-1.d2 exited with 0 "));
+        assert_settled(&world, &desired(&plain("api:v1"))).await;
+    });
+}

@@ -306,6 +306,20 @@ impl Attempt {
         attempt.world.log()
     }
 
+    /// Where trouble is worth making: at the first and the last call of each text, since what is
+    /// in between only looks again.
+    pub async fn points(shape: &Shape) -> Vec<(usize, String)> {
+        let calls = Self::calls(shape).await;
+        let numbered = || calls.iter().cloned().enumerate();
+        numbered()
+            .filter(|(index, call)| {
+                let mut same = numbered().filter(|(_, other)| other == call).map(|(i, _)| i);
+                let first = same.next();
+                first == Some(*index) || same.last() == Some(*index)
+            })
+            .collect()
+    }
+
     pub async fn journal(&self) -> Vec<JournalEntry> {
         self.world.ledger().journal(&scope(), self.number).await.unwrap()
     }
