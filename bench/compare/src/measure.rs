@@ -53,10 +53,14 @@ impl Bench {
     }
 
     fn down(&self, who: Who) {
-        match who {
-            Who::Ours => self.ours.run(&["down", "--yes"]).ok(),
-            Who::Theirs => self.peer.run(&self.theirs, &["down"]).ok(),
+        let lab = self.lab(who);
+        // An engine sometimes believes for a moment that a network is in use; then it stays for
+        // the next turn, which both may meet.
+        let _ = match who {
+            Who::Ours => lab.run(&["down", "--yes"]),
+            Who::Theirs => self.peer.run(lab, &["down"]),
         };
+        assert!(lab.engine.containers(&lab.project).is_empty(), "{} is not down", lab.project);
     }
 
     /// Deploys again what is there.
