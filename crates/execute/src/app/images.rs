@@ -138,14 +138,12 @@ async fn pin(
     let local = local(engine, reference).await?;
     let builds = service.build.is_some();
     match (wish, local) {
-        (Wish::Build, _) if builds => return Ok(Ok(build(reference))),
-        (Wish::Missing | Wish::Never | Wish::Build, Some(pin)) => return Ok(Ok(pin)),
-        (Wish::Never, None) => return Ok(Err(absent(name, reference))),
+        (Wish::Build, _) if builds => Ok(Ok(build(reference))),
+        (Wish::Missing | Wish::Never | Wish::Build, Some(pin)) => Ok(Ok(pin)),
+        (Wish::Never, None) => Ok(Err(absent(name, reference))),
         // Without a name of its own an image can only be built.
-        (Wish::Missing, None) if builds && service.image.is_none() => {
-            return Ok(Ok(build(reference)));
-        }
-        (Wish::Always, Some(pin)) if builds && service.image.is_none() => return Ok(Ok(pin)),
+        (Wish::Missing, None) if builds && service.image.is_none() => Ok(Ok(build(reference))),
+        (Wish::Always, Some(pin)) if builds && service.image.is_none() => Ok(Ok(pin)),
         (Wish::Always | Wish::Missing | Wish::Build, local) => {
             let answer = engine.registry_digest(reference).await?;
             Ok(match (answer, local) {
