@@ -10,7 +10,7 @@ fn every_change_converges_and_nobody_goes_unanswered() {
     for shape in shapes::all() {
         paused(async {
             let world = shape.before().await;
-            let new = shape.new();
+            let new = shape.wanted();
             let plan = next_plan(&world, &new, shape.change).await;
             let execution = Deployer::new(&world).execute(&new, &plan).await;
             assert_eq!(execution.reason, None, "{}", shape.name);

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use shiplap_execute::{Cancel, Event, Execution, KeepFailed, Reporter, Run, execute};
 use shiplap_model::{
-    ContainerState, Desired, Goal, JournalEntry, LeaseKey, Ledger, NewDeployment, Plan,
-    ReplicaName, Scope, Secret, Standing, StepState, StoredRelease,
+    ContainerState, Desired, JournalEntry, LeaseKey, Ledger, NewDeployment, Plan, ReplicaName,
+    Scope, Secret, Standing, StepState, StoredRelease,
 };
 use shiplap_plan::{Policy, plan};
 use shiplap_testkit::{ENVIRONMENT, PROJECT, Script, World, desired};
@@ -239,12 +239,12 @@ impl Shape {
             }
             Old::Compose(yaml) => world.compose_up(&desired(yaml)),
         }
-        world.has_images_of(&self.new());
+        world.has_images_of(&self.wanted());
         world.reset();
         world
     }
 
-    pub fn new(&self) -> Desired {
+    pub fn wanted(&self) -> Desired {
         desired(self.new)
     }
 
@@ -283,7 +283,7 @@ impl Attempt {
     /// Calls are counted from here.
     pub async fn at(shape: &Shape) -> Self {
         let world = shape.before().await;
-        let new = shape.new();
+        let new = shape.wanted();
         let plan = next_plan(&world, &new, shape.change).await;
         let before = world.picture();
         let deployer = Deployer::new(&world);
@@ -315,7 +315,7 @@ impl Attempt {
             .filter(|(index, call)| {
                 let mut same = numbered().filter(|(_, other)| other == call).map(|(i, _)| i);
                 let first = same.next();
-                first == Some(*index) || same.last() == Some(*index)
+                first == Some(*index) || same.next_back() == Some(*index)
             })
             .collect()
     }
@@ -351,16 +351,6 @@ pub fn assert_legal(journal: &[JournalEntry], plan: &Plan) {
                 assert!(done.is_some_and(|done| done < started), "{} came too early", step.action);
             }
         }
-    }
-}
-
-pub fn goal_name(goal: &Goal) -> &'static str {
-    match goal {
-        Goal::Deploy => "deploy",
-        Goal::Rollback { .. } => "rollback",
-        Goal::Restart => "restart",
-        Goal::Scale => "scale",
-        Goal::Down => "down",
     }
 }
 

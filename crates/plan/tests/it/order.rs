@@ -2,7 +2,7 @@
 
 use expect_test::expect;
 
-use crate::support::{check, check_with};
+use crate::support::check;
 
 #[test]
 fn a_service_that_nothing_ties_down_starts_first() {
