@@ -43,11 +43,10 @@ fn killed_at(purpose: &str, what: &str, state: &str) {
     journal_has(&lab, 2, what, state);
     let killed = kill(deployer);
     lab.set("MONITOR", "500ms");
-    lab.deploy("v2").ok();
+    let made_good = lab.deploy("v2").ok();
     traffic.answered_by("v2");
     traffic.end_without_a_drop();
-    let running = lab.running();
-    assert_eq!(running["api"].len(), 1, "{running:?}");
+    assert_eq!(lab.running()["api"].len(), 1, "{}", made_good.all());
     lab.deploy("v2").ok().says("nothing to do");
     let outcome = lab.run(&["show", "2", "--json"]).ok().json()["outcome"].clone();
     assert_eq!(outcome, if killed { "interrupted" } else { "done" });
