@@ -7,6 +7,10 @@ use serde_json::Value as Json;
 use crate::node::Value;
 use crate::yaml::resolve;
 
+/// Bytes of a key that may stand before its colon. YAML allows 1,024 characters on the line, and the
+/// reference 128; a longer one is announced by a question mark.
+const LONGEST_KEY: usize = 128;
+
 /// Prints a value as a YAML document.
 pub(crate) fn print(json: &Json) -> String {
     let mut out = String::new();
@@ -26,7 +30,14 @@ fn mapping(map: &serde_json::Map<String, Json>, indent: usize, out: &mut String)
         if index > 0 || out.ends_with('\n') || out.is_empty() {
             pad(indent, out);
         }
-        scalar_text(key, indent, false, out);
+        if key.len() > LONGEST_KEY {
+            out.push_str("? ");
+            scalar_text(key, indent, false, out);
+            out.push('\n');
+            pad(indent, out);
+        } else {
+            scalar_text(key, indent, false, out);
+        }
         out.push(':');
         match value {
             Json::Object(map) if !map.is_empty() => {
