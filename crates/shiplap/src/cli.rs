@@ -39,6 +39,9 @@ pub struct ProjectArgs {
     /// Folder that relative paths start from
     #[arg(long, global = true, value_name = "DIR")]
     pub project_directory: Option<PathBuf>,
+    /// Leave out what only Coolify or Dokploy know, and say so
+    #[arg(long, global = true)]
+    pub tolerant: bool,
 }
 
 /// What to do.
@@ -83,6 +86,8 @@ pub enum Command {
     Prune(PruneArgs),
     /// Print the normalised project, as `docker compose config` does
     Config(ConfigArgs),
+    /// Check the files, and advise about what has cost people a night
+    Check(CheckArgs),
     /// Look after the edge proxy
     #[command(subcommand)]
     Edge(EdgeCommand),
@@ -314,12 +319,17 @@ pub struct ConfigArgs {
     /// Print a hash of each service, `*` for all
     #[arg(long, value_name = "SERVICES")]
     pub hash: Option<String>,
-    /// Leave out what only Coolify or Dokploy know, and say so
-    #[arg(long)]
-    pub tolerant: bool,
     /// Print nothing, only check
     #[arg(short = 'q', long)]
     pub quiet: bool,
+}
+
+/// `check`.
+#[derive(Debug, Clone, Args)]
+pub struct CheckArgs {
+    /// Exit with 1 on warnings and advice too
+    #[arg(long)]
+    pub strict: bool,
 }
 
 /// How `config` prints.

@@ -1,6 +1,7 @@
 //! One function per command.
 
 mod carry;
+mod check;
 mod config;
 mod edge;
 mod exec;
@@ -46,6 +47,7 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Down(args) => carry::down(&project, &args, format).await,
         Command::Prune(args) => prune::prune(&args, format).await,
         Command::Config(args) => config::config(&project, &args, cli.json),
+        Command::Check(args) => check::check(&project, &args, format),
         Command::Edge(command) => edge::edge(&command, format).await,
     }
 }

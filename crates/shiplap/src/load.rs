@@ -36,7 +36,7 @@ pub fn request(args: &ProjectArgs) -> Result<Request, Vec<Diagnostic>> {
         environment: std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect(),
-        tolerance: Tolerance::Strict,
+        tolerance: if args.tolerant { Tolerance::Tolerant } else { Tolerance::Strict },
         ..Request::default()
     })
 }

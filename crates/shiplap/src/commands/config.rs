@@ -1,6 +1,6 @@
 //! `config`: the normalised project, as `docker compose config` prints it.
 
-use shiplap_compose::{ConfigOptions, Format, OsFiles, Tolerance, View, render_config};
+use shiplap_compose::{ConfigOptions, Format, OsFiles, View, render_config};
 
 use super::{Exit, show_diagnostics};
 use crate::cli::{ConfigArgs, ConfigFormat, ProjectArgs};
@@ -13,9 +13,6 @@ pub fn config(project: &ProjectArgs, args: &ConfigArgs, json: bool) -> Exit {
             return Exit::Failed;
         }
     };
-    if args.tolerant {
-        request.tolerance = Tolerance::Tolerant;
-    }
     request.services.clone_from(&args.only);
     match render_config(&request, &OsFiles, &options(args, json)) {
         Ok(rendered) => {
