@@ -212,6 +212,8 @@ pub struct PortProbe {
 pub enum HealthGate {
     /// There is none.
     None,
+    /// Whether there is one shows when the image is here; then it must pass.
+    IfAny,
     /// It must pass.
     Pass,
     /// It passed before the container was frozen; that its ports answer again is enough.

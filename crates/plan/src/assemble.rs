@@ -81,10 +81,12 @@ impl<'a> Context<'a> {
         holders.map(target).collect()
     }
 
-    /// How one of a service's pools speaks, where the file says so.
+    /// How one of a service's pools speaks, where the file says so or the edge knows.
     pub fn protocol_of(&self, key: &PoolKey) -> Option<Protocol> {
         let wanted = self.wanted.get(key.service.as_str()).into_iter().flatten();
-        wanted.filter(|w| w.listener.pool == *key).find_map(|w| w.protocol)
+        let declared = wanted.filter(|w| w.listener.pool == *key).find_map(|w| w.protocol);
+        let known = || Some(self.observed.router.as_ref()?.pools.get(key)?.protocol);
+        declared.or_else(known)
     }
 
     /// Name of an observed container.

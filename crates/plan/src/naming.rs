@@ -46,10 +46,13 @@ pub(crate) fn naming(
     let holders: &[HolderStatus] = observed.router.as_ref().map_or(&[], |router| &router.holders);
     let mut uncovered: Vec<&ServicePlan<'_>> = Vec::new();
     for (name, service) in services {
-        if !is_held(service) {
+        // What is held stays held, also while the new image has not told its ports yet.
+        let holds = |holder: &HolderStatus| holder.pools.iter().any(|pool| pool.service == **name);
+        let is_known = !declared_ports(service, observed).is_empty() || holders.iter().any(holds);
+        if !is_known || !can_be_held(service) {
             continue;
         }
-        naming.ports.insert((*name).to_owned(), declared_ports(service.spec));
+        naming.ports.insert((*name).to_owned(), declared_ports(service, observed));
         let wanted = names_on_networks(desired, service.spec);
         let covering: Vec<&HolderStatus> =
             holders.iter().filter(|holder| covers(holder, name, &wanted)).collect();
@@ -86,9 +89,8 @@ pub(crate) fn naming(
     naming
 }
 
-/// Whether a service's names belong to a holder: where its replicas overlap and it is known what
-/// they listen on. A replica that carries its names itself cannot be made to give them up.
-fn is_held(service: &ServicePlan<'_>) -> bool {
+/// Whether a service's names can belong to a holder: where its replicas overlap. A replica that carries its names itself cannot be made to give them up.
+fn can_be_held(service: &ServicePlan<'_>) -> bool {
     let spec = service.spec;
     let revived = service.fresh.iter().filter_map(|fresh| match fresh.origin {
         Origin::Revive(container) => Some(container),
@@ -98,18 +100,23 @@ fn is_held(service: &ServicePlan<'_>) -> bool {
         && spec.replicas > 0
         && routable(&spec.service)
         && !spec.service.networks.is_empty()
-        && !declared_ports(spec).is_empty()
+        && !service.gate.completes
         && service.keep.iter().copied().chain(revived).all(|c| c.names == Names::Held)
         && (!service.keep.is_empty() || !service.fresh.is_empty())
 }
 
-/// TCP ports that a service says it listens on: published, exposed, or exposed by its image.
-fn declared_ports(spec: &ServiceSpec) -> BTreeSet<u16> {
+/// TCP ports that a service says it listens on: published, exposed, or exposed by its image; by
+/// the image before, where the new one is yet to be pulled or built.
+fn declared_ports(service: &ServicePlan<'_>, observed: &Observed) -> BTreeSet<u16> {
+    let spec = service.spec;
     let published = spec.service.ports.iter();
     let published =
         published.filter(|p| p.protocol.as_deref().is_none_or(|p| p == "tcp")).map(|p| p.target);
     let exposed = spec.service.expose.iter().flat_map(|text| exposed_range(text));
-    let image = spec.image.info.iter().flat_map(|info| info.exposed_tcp.iter().copied());
+    let before = service.leave.iter().chain(&service.keep);
+    let before = before.filter_map(|container| observed.images.get(&container.image_id)).next();
+    let image = spec.image.info.as_ref().or(before);
+    let image = image.into_iter().flat_map(|info| info.exposed_tcp.iter().copied());
     published.chain(exposed).chain(image).collect()
 }
 

@@ -42,16 +42,9 @@ pub(crate) fn notes(context: &Context<'_>) -> Vec<Note> {
             notes.push(down_while(context, name, &service.reason));
         } else if service.leave.iter().any(|old| old.names == Names::Own)
             && !context.dependents(name).is_empty()
+            && !service.gate.completes
         {
-            let callers: Vec<&str> = context.dependents(name).into_iter().collect();
-            notes.push(note(
-                "inner-calls",
-                format!(
-                    "calls from {} to {name} inside the network go to the engine's own names and \
-                     may meet the old replica as it stops",
-                    callers.join(", ")
-                ),
-            ));
+            notes.push(inner_calls(context, name));
         }
     }
     for (key, network) in context.desired.compose.networks.iter().filter(|(_, n)| !n.external) {
@@ -93,6 +86,22 @@ pub(crate) fn notes(context: &Context<'_>) -> Vec<Note> {
         }
     }
     notes
+}
+
+/// Callers inside the networks, where the old replica still carries its names itself.
+fn inner_calls(context: &Context<'_>, name: &str) -> Note {
+    let callers = context.dependents(name).into_iter().collect::<Vec<_>>().join(", ");
+    let text = match context.naming.of(name) {
+        Names::Held => format!(
+            "{name} gets a lasting address inside the networks, this once: what looked it up \
+             before and keeps the address ({callers}) must be restarted afterwards"
+        ),
+        Names::Own => format!(
+            "calls from {callers} to {name} inside the network go to the engine's own names and \
+             may meet the old replica as it stops"
+        ),
+    };
+    note("inner-calls", text)
 }
 
 fn down_while(context: &Context<'_>, name: &str, reason: &str) -> Note {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
-use shiplap_model::{Change, ChangeKind, Goal, Phase, Plan, Step};
+use shiplap_model::{Action, Change, ChangeKind, Goal, Phase, Plan, Step};
 
 /// The plan as a person reads it: one line per service, what to know, how many steps.
 #[must_use]
@@ -32,6 +32,11 @@ pub fn render(plan: &Plan) -> String {
     }
     for note in &plan.notes {
         let _ = writeln!(text, "! {}", note.text);
+    }
+    for step in &plan.steps {
+        if let Action::RemoveVolume { name } = &step.action {
+            let _ = writeln!(text, "! volume {name} is removed with all that is in it");
+        }
     }
     for volume in &plan.kept_volumes {
         let _ = writeln!(text, "! volume {volume} stays; `down --volumes` removes it");

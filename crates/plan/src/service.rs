@@ -431,7 +431,13 @@ pub(crate) fn gate_of(spec: &ServiceSpec, policy: &Policy) -> Gate {
     ports.dedup_by_key(|probe| probe.port);
     let blind = ports.is_empty() && !healthcheck;
     Gate {
-        healthcheck: if healthcheck { HealthGate::Pass } else { HealthGate::None },
+        healthcheck: if healthcheck {
+            HealthGate::Pass
+        } else if image.is_none() && own.is_none() {
+            HealthGate::IfAny
+        } else {
+            HealthGate::None
+        },
         ports,
         steady: if blind { policy.limits.steady } else { Duration::ZERO },
         limit: policy.limits.gate + start_period,
@@ -445,11 +451,16 @@ pub(crate) fn gate_words(gate: &Gate) -> String {
         return "must end with code 0".to_owned();
     }
     let ports: Vec<String> = gate.ports.iter().map(protocol_word).collect();
-    match (gate.healthcheck != HealthGate::None, ports.is_empty()) {
-        (true, true) => "health check".to_owned(),
-        (true, false) => format!("health check and port {}", ports.join(", ")),
-        (false, false) => format!("port {}", ports.join(", ")),
-        (false, true) => format!("running for {} s", gate.steady.as_secs_f32()),
+    let check = match gate.healthcheck {
+        HealthGate::None => None,
+        HealthGate::IfAny => Some("health check, if its image has one"),
+        HealthGate::Pass | HealthGate::Passed => Some("health check"),
+    };
+    match (check, ports.is_empty()) {
+        (Some(check), true) => check.to_owned(),
+        (Some(check), false) => format!("{check} and port {}", ports.join(", ")),
+        (None, false) => format!("port {}", ports.join(", ")),
+        (None, true) => format!("running for {} s", gate.steady.as_secs_f32()),
     }
 }
 

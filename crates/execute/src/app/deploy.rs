@@ -207,19 +207,19 @@ impl App {
         history: &[Deployment],
     ) -> Result<Assembled, AppError> {
         match intent {
-            Intent::Deploy(source) => self.from_files(source, request, history).await,
+            Intent::Deploy(source) => self.assemble_files(source, request, history).await,
             Intent::Rollback { scope, to } => {
                 let deployment = find_target(scope, *to, history)?;
-                self.from_history(scope, deployment).await
+                self.assemble_history(scope, deployment).await
             }
             Intent::Restart(source) => match newest_done(history) {
-                Some(deployment) => self.from_history(&source.scope(), deployment).await,
-                None => self.from_files(source, request, history).await,
+                Some(deployment) => self.assemble_history(&source.scope(), deployment).await,
+                None => self.assemble_files(source, request, history).await,
             },
             Intent::Scale { source, replicas } => {
                 let mut assembled = match newest_done(history) {
-                    Some(deployment) => self.from_history(&source.scope(), deployment).await?,
-                    None => self.from_files(source, request, history).await?,
+                    Some(deployment) => self.assemble_history(&source.scope(), deployment).await?,
+                    None => self.assemble_files(source, request, history).await?,
                 };
                 for (name, spec) in &mut assembled.desired.services {
                     if let Some(wanted) = replicas.get(name) {
@@ -242,7 +242,7 @@ impl App {
         }
     }
 
-    async fn from_files(
+    async fn assemble_files(
         &self,
         source: &Source,
         request: &Request,
@@ -309,7 +309,7 @@ impl App {
         Ok(assembled)
     }
 
-    async fn from_history(
+    async fn assemble_history(
         &self,
         scope: &Scope,
         deployment: &Deployment,
@@ -377,8 +377,9 @@ fn forced(selection: &Selection, desired: &Desired) -> BTreeSet<String> {
     desired.services.keys().filter(|name| selection.contains(name)).cloned().collect()
 }
 
+/// The deployment that is current; nothing after the project was taken down.
 fn newest_done(history: &[Deployment]) -> Option<&Deployment> {
-    history.iter().find(|deployment| is_done(deployment) && deployment.kind != "down")
+    history.iter().find(|deployment| is_done(deployment)).filter(|d| d.kind != "down")
 }
 
 fn is_done(deployment: &Deployment) -> bool {
@@ -395,7 +396,8 @@ fn find_target<'a>(
     let mut done = history.iter().filter(|d| is_done(d) && d.kind != "down");
     match to {
         None => {
-            let current = done.next();
+            // After a `down` the newest release is the one to go back to.
+            let current = newest_done(history).and_then(|_| done.next());
             let before = done.find(|d| current.is_none_or(|c| differs(d, c)));
             before.ok_or_else(|| AppError::History {
                 message: format!("{scope} has no earlier deployment to go back to"),

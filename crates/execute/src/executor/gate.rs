@@ -24,6 +24,9 @@ const EAGER_FOR: Duration = Duration::from_secs(10);
 const PATIENT: Duration = Duration::from_secs(1);
 /// How long one probe may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Failures of its own check in a row after which what the engine says is believed: the first
+/// answer after a thaw may be late.
+const REFUTED_IN_A_ROW: u32 = 3;
 /// Successes in a row that count.
 const IN_A_ROW: u32 = 2;
 /// Restarts by the engine after which a replica is given up: a service that dies while its
@@ -37,8 +40,8 @@ const TAIL_LINES: u32 = 10;
 struct Seen {
     answered: u32,
     checks: u32,
-    /// Whether the container's own check, run here, failed last time.
-    refuted: bool,
+    /// How often in a row the container's own check failed, run here.
+    refuted: u32,
     connected: bool,
     /// Since when it has been running, as seen from here, and the start that this is about.
     running: Option<(Instant, Option<i64>)>,
@@ -109,7 +112,7 @@ fn state(container: &ObservedContainer, gate: &Gate, seen: &Seen) -> Verdict {
         // What the engine found out while it was frozen says nothing either: we ask ourselves first.
         ContainerState::Running
             if container.health == Some(Health::Unhealthy)
-                && seen.refuted
+                && seen.refuted >= REFUTED_IN_A_ROW
                 && (gate.ports.is_empty() || seen.connected) =>
         {
             Verdict::Fails(format!("is unhealthy: {}", seen.last))
@@ -120,7 +123,7 @@ fn state(container: &ObservedContainer, gate: &Gate, seen: &Seen) -> Verdict {
 }
 
 fn is_blind(gate: &Gate) -> bool {
-    gate.ports.is_empty() && gate.healthcheck == HealthGate::None
+    gate.ports.is_empty() && matches!(gate.healthcheck, HealthGate::None | HealthGate::IfAny)
 }
 
 async fn look(
@@ -154,8 +157,11 @@ async fn look(
     }
     match gate.healthcheck {
         HealthGate::None | HealthGate::Passed => return Ok(true),
-        HealthGate::Pass if container.health == Some(Health::Healthy) => return Ok(true),
-        HealthGate::Pass => {}
+        HealthGate::IfAny if container.health.is_none() => return Ok(true),
+        HealthGate::IfAny | HealthGate::Pass if container.health == Some(Health::Healthy) => {
+            return Ok(true);
+        }
+        HealthGate::IfAny | HealthGate::Pass => {}
     }
     healthcheck(run, container, gate, seen, command).await
 }
@@ -187,7 +193,7 @@ async fn ports(
         let outcome = run.router.probe(&request).await?;
         let status_is_fine = match outcome.http_status {
             // The service's own check knows better than a status of `/`.
-            Some(_) if gate.healthcheck != HealthGate::None => true,
+            Some(_) if container.health.is_some() => true,
             Some(status) => status < 500,
             None => true,
         };
@@ -239,7 +245,7 @@ async fn healthcheck(
     match run.engine.exec(&container.id, test, *limit).await {
         Ok(result) if result.exit_code == 0 => {
             seen.checks += 1;
-            seen.refuted = false;
+            seen.refuted = 0;
             // A port that answers has shown that the process serves; where nothing else speaks
             // for it, one success may be the temporary server of a database's first start.
             let enough = if gate.ports.is_empty() { IN_A_ROW } else { 1 };
@@ -248,9 +254,10 @@ async fn healthcheck(
         }
         Ok(result) => {
             seen.checks = 0;
-            seen.refuted = true;
+            seen.refuted += 1;
             let said = result.output.trim().lines().last().unwrap_or_default().trim().to_owned();
-            seen.last = format!("its health check ended with {}: {said}", result.exit_code);
+            let said = if said.is_empty() { said } else { format!(": {said}") };
+            seen.last = format!("its health check ended with {}{said}", result.exit_code);
             Ok(false)
         }
         // The container may be on its way out; the next look tells.

@@ -125,12 +125,12 @@ async fn protocol(
     replicas: &[RoutedReplica],
     learned: &Mutex<Learned>,
 ) -> Protocol {
-    if let Some(protocol) = target.protocol {
-        return protocol;
-    }
     let key = (target.key.service.clone(), target.key.port);
     if let Some(protocol) = learned.lock().expect("no step panics").protocols.get(&key) {
         return *protocol;
+    }
+    if let Some(protocol) = target.protocol {
+        return protocol;
     }
     let guess = Protocol::guess(target.key.port);
     let Some(replica) = replicas.first() else { return guess };

@@ -106,7 +106,7 @@ fn a_replica_whose_port_refuses_is_still_booting_whatever_its_check_says() {
     let script = Script {
         refused_probes: 120,
         unhealthy_at: Some(2),
-        failing_checks: 1,
+        failing_checks: 3,
         http_status: Some(200),
         ..Script::default()
     };

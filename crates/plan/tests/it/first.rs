@@ -48,11 +48,9 @@ fn images_are_pulled_and_built_before_anything_is_made() {
           web: { build: ., restart: always }
     "#,
         expect![[r#"
-            + api  api:v1           new  (pulled; gate: running for 1 s)
-            + web  shop-web:latest  new  (built from /srv/shop; gate: running for 1 s)
+            + api  api:v1           new  (pulled; gate: health check, if its image has one)
+            + web  shop-web:latest  new  (built from /srv/shop; gate: health check, if its image has one)
             ! web is built here: shop-web:latest is in no registry that answers
-            ! api has no health check and no published port: it only has to run for 1 s
-            ! web has no health check and no published port: it only has to run for 1 s
             9 steps
             1                pull api:v1
             2                build shop-web:latest
@@ -77,10 +75,8 @@ fn a_pull_of_one_image_for_two_services_happens_once() {
           worker: { image: "api:v1", restart: always, command: work }
     "#,
         expect![[r#"
-            + api     api:v1  new  (pulled; gate: running for 1 s)
-            + worker  api:v1  new  (pulled; gate: running for 1 s)
-            ! api has no health check and no published port: it only has to run for 1 s
-            ! worker has no health check and no published port: it only has to run for 1 s
+            + api     api:v1  new  (pulled; gate: health check, if its image has one)
+            + worker  api:v1  new  (pulled; gate: health check, if its image has one)
             8 steps
             1                pull api:v1
             2   <-1          create network shop_default
@@ -322,6 +318,7 @@ fn down_removes_the_projects_own_volumes_when_asked_for() {
         },
         expect![[r#"
             - db  asked for
+            ! volume shop_data is removed with all that is in it
             3 steps
             1                remove shop-db-1
             2   <-1          remove network shop_default

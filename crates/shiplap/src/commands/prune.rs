@@ -49,7 +49,8 @@ pub async fn prune(args: &PruneArgs, format: Format) -> Exit {
         return Exit::Done;
     }
     if goes {
-        eprintln!("{} images removed", freed.images.len());
+        let count = freed.images.len();
+        eprintln!("{count} {} removed", if count == 1 { "image" } else { "images" });
         for (image, reason) in &freed.kept {
             eprintln!("{} stays: {reason}", name(image));
         }
@@ -73,8 +74,9 @@ fn describe(images: &[Prunable]) -> String {
     let total: u64 = images.iter().map(|image| image.size_bytes).sum();
     let _ = writeln!(
         text,
-        "{} images, at most {} MB (layers that others share stay)",
+        "{} {}, at most {} MB (layers that others share stay)",
         images.len(),
+        if images.len() == 1 { "image" } else { "images" },
         total / 1_000_000
     );
     text

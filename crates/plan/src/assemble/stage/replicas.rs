@@ -59,6 +59,9 @@ pub(super) fn replica(
         .find(|old| old.number == fresh.number)
         .map(|old| old.anonymous_volumes.clone())
         .unwrap_or_default();
+    if let Some(id) = &spec.image.id {
+        labels.insert(shiplap_model::COMPOSE_IMAGE.to_owned(), id.clone());
+    }
     if context.naming.of(&spec.name) == Names::Held {
         labels.insert(shiplap_model::NAMES.to_owned(), "held".to_owned());
     }
