@@ -158,10 +158,13 @@ impl Router for EdgeRouter {
         let asked =
             tokio::join!(self.client.status(), self.client.table(), self.holders(Some(owner)));
         let (status, table, holders) = match asked {
-            (Err(ClientError::Unreachable { source, .. }), _, _)
+            (Err(ClientError::Unreachable { source, .. }), _, holders)
                 if source.kind() != io::ErrorKind::PermissionDenied =>
             {
-                return Ok(None);
+                // Holders are there whether or not somebody listens in them.
+                let holders: Vec<_> = holders?.into_iter().map(|(_, holder)| holder).collect();
+                let state = RouterState { holders, ..RouterState::default() };
+                return Ok((!state.holders.is_empty()).then_some(state));
             }
             (status, table, holders) => (status.map_err(router)?, table.map_err(router)?, holders?),
         };

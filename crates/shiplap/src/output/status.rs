@@ -70,6 +70,9 @@ pub fn text(scope: &Scope, status: &Status) -> String {
         let _ = writeln!(text, "! {} is deploying since {since}", holder.holder);
     }
     match &status.router {
+        Some(router) if router.version.is_empty() => {
+            text.push_str("! the edge does not answer; `shiplap deploy` starts it\n");
+        }
         Some(router) => {
             let _ = writeln!(text, "edge {}, table {}", router.version, router.generation);
         }
