@@ -67,7 +67,7 @@ fn main() -> ExitCode {
     }
     if is_wanted("from-nothing") {
         add(Contest::new("30 services from nothing", Goal::ratio(1.0), arguments.turns, |turn| {
-            bench.from_nothing(turn)
+            bench.start_from_nothing(turn)
         }));
     }
     let document = contest::json(&bench.peer.version, &contests);

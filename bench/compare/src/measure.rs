@@ -109,7 +109,7 @@ impl Bench {
     }
 
     /// Starts many services of which nothing is there.
-    pub fn from_nothing(&self, turn: Turn) -> Sample {
+    pub fn start_from_nothing(&self, turn: Turn) -> Sample {
         self.lab(turn.who).compose(&many(30));
         let sample = whole(&self.deploy(turn.who, "v1"));
         self.down(turn.who);
