@@ -153,8 +153,12 @@ fn is_block(text: &str) -> bool {
     text.contains('\n')
         && !text.starts_with([' ', '\n', '\t'])
         && !text.lines().any(|line| line.ends_with([' ', '\t']))
-        && text.chars().all(|c| c == '\n' || c == '\t' || !c.is_control() && c != '\u{feff}')
-        && !text.contains(['\u{2028}', '\u{2029}', '\u{85}'])
+        && text.chars().all(|c| c == '\n' || c == '\t' || !is_unprintable(c))
+}
+
+/// What YAML does not allow as it is, and what some readers take for a line break.
+fn is_unprintable(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{feff}' | '\u{2028}' | '\u{2029}' | '\u{fffe}' | '\u{ffff}')
 }
 
 fn quoted(text: &str, out: &mut String) {
@@ -166,7 +170,7 @@ fn quoted(text: &str, out: &mut String) {
             '\n' => out.push_str("\\n"),
             '\t' => out.push_str("\\t"),
             '\r' => out.push_str("\\r"),
-            c if c.is_control() || matches!(c, '\u{feff}' | '\u{2028}' | '\u{2029}') => {
+            c if is_unprintable(c) => {
                 let _ = write!(out, "\\u{:04x}", c as u32);
             }
             c => out.push(c),
@@ -214,7 +218,8 @@ mod tests {
     #[test]
     fn what_is_printed_reads_back_the_same() {
         let value = json!({
-            "texts": ["", "~", "null", "-", "- a", "0x1", "1e3", "2024-01-02", "a\n\nb\n\n", "\tx", "é", "a\u{7}b", "x\n y", "\nx", "'q'", "%a", "@b", "a:", "a: b", "#", "!tag", "&a", "*a", "|", ">", "=", "<<", "[", "{", "\u{feff}x", "a\r\nb", "012", ".5", "+1"],
+            "texts": ["", "~", "null", "-", "- a", "0x1", "1e3", "2024-01-02", "a\n\nb\n\n", "\tx", "é", "a\u{7}b", "x\n y", "\nx", "'q'", "%a", "@b", "a:", "a: b", "#", "!tag", "&a", "*a", "|", ">", "=", "<<", "[", "{", "\u{feff}x", "a\r\nb", "\u{fffe}", "a\nb\u{ffff}", "012", ".5", "+1"],
+            "long": {"k: ".repeat(400): "v", "m".repeat(1100): {"a": ["b"]}},
             "nested": {"0": {"true": [[], {}, [[1.5, true, null]]]}},
         });
         let text = print(&value);
