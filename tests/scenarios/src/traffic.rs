@@ -109,6 +109,22 @@ impl Traffic {
         reports
     }
 
+    /// Ends, and asserts that a replica that died took nothing with it but POSTs that it was
+    /// working on, at most `most`: nobody may send those again.
+    ///
+    /// # Panics
+    /// If more was lost.
+    #[track_caller]
+    pub fn end_losing_only_posts_in_flight(self, most: u64) -> BTreeMap<String, Report> {
+        let reports = self.end();
+        for (name, report) in &reports {
+            assert!(report.ok > 0, "{name}: nothing was answered");
+            let allowed = if name.starts_with("Post") { most } else { 0 };
+            assert!(report.failed() <= allowed, "{name}: {:#}", report.to_json());
+        }
+        reports
+    }
+
     /// Ends, and says what became of each kind.
     #[must_use]
     pub fn end(self) -> BTreeMap<String, Report> {

@@ -86,7 +86,13 @@ pub(super) async fn pass(
             told.clone_from(&seen.last);
             run.reporter.event(Event::Waiting { step, on: told.clone() });
         }
-        tokio::time::sleep(if began.elapsed() < EAGER_FOR { EAGER } else { PATIENT }).await;
+        // Nothing is learned before it has been running for long enough, and thirty of them asking
+        // an engine that is starting the others slow it down.
+        let still = seen
+            .running
+            .map_or(Duration::ZERO, |(since, _)| gate.steady.saturating_sub(since.elapsed()));
+        let pause = if began.elapsed() < EAGER_FOR { EAGER } else { PATIENT };
+        tokio::time::sleep(pause.max(still)).await;
     }
 }
 
