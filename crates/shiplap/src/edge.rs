@@ -40,6 +40,11 @@ pub fn socket() -> PathBuf {
     dir().join(SOCKET)
 }
 
+/// Name of the image of this very binary.
+pub fn own_image() -> Option<String> {
+    image::EdgeImage::of_this_binary().ok().map(|image| image.tag)
+}
+
 /// Runs as the supervisor or as the worker, until told to stop.
 pub fn role(command: &Command) -> ExitCode {
     let result = match command {

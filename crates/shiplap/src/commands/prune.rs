@@ -15,10 +15,13 @@ pub async fn prune(args: &PruneArgs, format: Format) -> Exit {
         Ok((app, _)) => app,
         Err(error) => return refuse(&error, None),
     };
-    let images = match app.prunable().await {
+    let mut images = match app.prunable().await {
         Ok(images) => images,
         Err(error) => return refuse(&error, None),
     };
+    // This build's own edge may be about to start.
+    let own = crate::edge::own_image();
+    images.retain(|image| !image.tags.iter().any(|tag| Some(tag) == own.as_ref()));
     if format == Format::Text {
         print!("{}", describe(&images));
     }
