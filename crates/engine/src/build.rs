@@ -25,7 +25,7 @@ impl DockerEngine {
         request: &BuildRequest,
         progress: &ProgressSink,
     ) -> Result<ImageInfo, EngineError> {
-        self.daemon().await?;
+        self.api().await?;
         let doing = || format!("building {}", request.tag);
         unsupported(request).map_err(|message| EngineError {
             help: Some(buildx(request)),

@@ -45,7 +45,7 @@ impl DockerEngine {
         replica: &CreateReplica,
         doing: &(dyn Fn() -> String + Sync),
     ) -> Result<String, EngineError> {
-        let api = self.daemon().await?.api;
+        let api = self.api().await?;
         let profiles = registry::seccomp_profiles(desired, &spec.service)
             .map_err(|message| invalid(doing(), message))?;
         let request = Conversion {
@@ -286,7 +286,7 @@ impl DockerEngine {
         container: &str,
         anonymous_volumes: AnonymousVolumes,
     ) -> Result<(), EngineError> {
-        self.daemon().await?;
+        self.api().await?;
         let volumes = match anonymous_volumes {
             AnonymousVolumes::Keep => "0",
             AnonymousVolumes::Remove => "1",
@@ -307,7 +307,7 @@ impl DockerEngine {
         &self,
         container: &str,
     ) -> Result<Option<(Vec<String>, Duration)>, EngineError> {
-        self.daemon().await?;
+        self.api().await?;
         let inspected = self.inspect_container(container.to_owned()).await?;
         let Some(inspected) = inspected else {
             let doing = format!("asking for the health check of {container}");
@@ -318,7 +318,7 @@ impl DockerEngine {
     }
 
     async fn act(&self, container: &str, verb: &str) -> Result<Call, EngineError> {
-        self.daemon().await?;
+        self.api().await?;
         Ok(Call::post(format!("/containers/{}/{verb}", encoded(container))))
     }
 }

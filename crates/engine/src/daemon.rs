@@ -7,7 +7,7 @@ use shiplap_model::{EngineError, EngineErrorKind, EngineInfo};
 
 use crate::client::{Call, Client};
 use crate::endpoint::{Endpoint, read_json};
-use crate::error;
+use crate::{error, ping};
 
 /// The oldest API that we speak: Docker 20.10.
 pub(crate) const OLDEST: ApiVersion = ApiVersion(41);
@@ -37,7 +37,6 @@ impl std::fmt::Display for ApiVersion {
 #[derive(Debug, Clone)]
 pub(crate) struct Daemon {
     pub(crate) info: EngineInfo,
-    pub(crate) api: ApiVersion,
     pub(crate) log_driver: String,
     pub(crate) log_options: BTreeMap<String, String>,
     pub(crate) runtime: String,
@@ -57,9 +56,7 @@ impl Default for Daemon {
                 host_name: String::new(),
                 id: String::new(),
                 data_root: "/var/lib/docker".into(),
-                architecture: String::new(),
             },
-            api: OLDEST,
             log_driver: "json-file".into(),
             log_options: BTreeMap::new(),
             runtime: "runc".into(),
@@ -70,26 +67,41 @@ impl Default for Daemon {
     }
 }
 
+/// Settles the version of the API that the client speaks from now on.
+///
+/// A ping tells: unlike `/version` and `/info`, for which an engine runs other programs and
+/// takes 10 to 40 ms, it is answered at once.
+pub(crate) async fn settle(
+    client: &Client,
+    endpoint: &Endpoint,
+) -> Result<ApiVersion, EngineError> {
+    let doing = || format!("asking the engine at {endpoint} who it is");
+    let too_old = |message| EngineError {
+        kind: EngineErrorKind::TooOld,
+        doing: doing(),
+        message,
+        help: Some("upgrade Docker to 20.10 or newer".into()),
+    };
+    let pinged = ping::ping(endpoint, doing).await?;
+    let pinged = pinged.api_version.as_deref().and_then(ApiVersion::parse);
+    let api = match pinged.filter(|newest| (OLDEST..=NEWEST).contains(newest)) {
+        Some(api) => api,
+        // What it has in common with us takes a closer look.
+        None => common(&client.fetch(Call::get("/version"), doing).await?).map_err(too_old)?,
+    };
+    client.settle(api.0);
+    Ok(api)
+}
+
 impl Daemon {
-    /// Asks the engine, and settles the version that the client speaks from now on.
-    pub(crate) async fn meet(client: &Client, endpoint: &Endpoint) -> Result<Self, EngineError> {
+    /// Asks the engine.
+    pub(crate) async fn meet(
+        client: &Client,
+        endpoint: &Endpoint,
+        api: ApiVersion,
+    ) -> Result<Self, EngineError> {
         let doing = || format!("asking the engine at {endpoint} who it is");
-        // Both at once: an engine runs other programs to answer, which takes it some 10 ms for
-        // each. What is read of `/info` is the same in every version.
-        let (version, info) = futures_util::future::join(
-            client.fetch(Call::get("/version"), doing),
-            client.fetch(Call::get("/info"), doing),
-        )
-        .await;
-        let version = version?;
-        let api = settle(&version).map_err(|message| EngineError {
-            kind: EngineErrorKind::TooOld,
-            doing: doing(),
-            message,
-            help: Some("upgrade Docker to 20.10 or newer".into()),
-        })?;
-        client.settle(api.0);
-        let info = info?;
+        let info = client.fetch(Call::get("/info"), doing).await?;
         let file = match endpoint {
             Endpoint::Unix(_) => read_json(DAEMON_FILE.as_ref()).unwrap_or_default(),
             // Another machine's file would not be about this engine.
@@ -106,9 +118,8 @@ impl Daemon {
             host_name: text(&info["Name"]),
             id: text(&info["ID"]),
             data_root: text(&info["DockerRootDir"]),
-            architecture: text(&version["Arch"]),
         };
-        Ok(Self { info: engine, api, ..Self::defaults(&info, &file) })
+        Ok(Self { info: engine, ..Self::defaults(&info, &file) })
     }
 
     fn defaults(info: &Value, file: &Value) -> Self {
@@ -159,7 +170,7 @@ impl Daemon {
 }
 
 /// The newest version that both sides speak.
-fn settle(version: &Value) -> Result<ApiVersion, String> {
+fn common(version: &Value) -> Result<ApiVersion, String> {
     let theirs = version["ApiVersion"].as_str().unwrap_or("unknown");
     let engine = version["Version"].as_str().unwrap_or("unknown");
     let newest = ApiVersion::parse(theirs)
@@ -183,7 +194,7 @@ mod tests {
 
     #[test]
     fn the_newest_common_version_is_spoken() {
-        let of = |version: &str, api: &str| settle(&json!({"Version": version, "ApiVersion": api}));
+        let of = |version: &str, api: &str| common(&json!({"Version": version, "ApiVersion": api}));
         assert_eq!(of("20.10.24", "1.41"), Ok(ApiVersion(41)));
         assert_eq!(of("40.0", "1.99"), Ok(NEWEST));
         let message = of("18.09.1", "1.39").unwrap_err();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bollard::Docker;
 use serde_json::Value;
+use shiplap_compose::model::Project;
 use shiplap_model::{
     AnonymousVolumes, BuildRequest, CreateReplica, Desired, Engine, EngineError, EngineInfo,
     EngineNetwork, EngineVolume, ExecResult, Fields, ImageInfo, Observed, ObservedContainer,
@@ -16,7 +17,7 @@ use shiplap_model::{
 use tokio::sync::OnceCell;
 
 use crate::client::Client;
-use crate::daemon::Daemon;
+use crate::daemon::{self, ApiVersion, Daemon};
 use crate::endpoint::Endpoint;
 
 /// Images of which the configuration is remembered; each takes a few kilobytes.
@@ -27,6 +28,7 @@ const REMEMBERED_IMAGES: usize = 1000;
 pub struct DockerEngine {
     pub(crate) client: Client,
     endpoint: Endpoint,
+    api: Arc<OnceCell<ApiVersion>>,
     daemon: Arc<OnceCell<Daemon>>,
     /// Configurations by image id. An id is a digest, so what is remembered stays true.
     images: Arc<Mutex<HashMap<String, Arc<Value>>>>,
@@ -41,6 +43,7 @@ impl DockerEngine {
         Ok(Self {
             client: Client::connect(endpoint)?,
             endpoint: endpoint.clone(),
+            api: Arc::default(),
             daemon: Arc::default(),
             images: Arc::default(),
         })
@@ -59,14 +62,36 @@ impl DockerEngine {
         &self.endpoint
     }
 
+    /// Asks whether the engine is there, and settles on an API version. Done once, by the first
+    /// call of any kind.
+    ///
+    /// # Errors
+    /// As for every call; `TooOld` when there is no version that both sides speak.
+    pub async fn reach(&self) -> Result<(), EngineError> {
+        self.api().await.map(drop)
+    }
+
+    /// The API version in use; settled once.
+    pub(crate) async fn api(&self) -> Result<ApiVersion, EngineError> {
+        let settling = self.api.get_or_try_init(|| daemon::settle(&self.client, &self.endpoint));
+        settling.await.copied()
+    }
+
     /// Who the engine is; asked once.
     pub(crate) async fn daemon(&self) -> Result<&Daemon, EngineError> {
-        self.daemon.get_or_try_init(|| Daemon::meet(&self.client, &self.endpoint)).await
+        let api = self.api().await?;
+        let meeting = || Daemon::meet(&self.client, &self.endpoint, api);
+        self.daemon.get_or_try_init(meeting).await
     }
 
     /// Who the engine is, as far as known without asking.
     pub(crate) fn known_daemon(&self) -> Daemon {
         self.daemon.get().cloned().unwrap_or_default()
+    }
+
+    /// The API version in use, as far as known without asking.
+    pub(crate) fn known_api(&self) -> ApiVersion {
+        self.api.get().copied().unwrap_or(daemon::OLDEST)
     }
 
     pub(crate) fn remember_image(&self, id: &str, config: Value) -> Arc<Value> {
@@ -99,9 +124,9 @@ impl Engine for DockerEngine {
     async fn observe(
         &self,
         project: &str,
-        desired: Option<&Desired>,
+        compose: Option<&Project>,
     ) -> Result<Observed, EngineError> {
-        self.observe_project(project, desired).await
+        self.observe_project(project, compose).await
     }
 
     fn facts(&self, desired: &Desired, service: &ServiceSpec) -> Fields {

@@ -41,7 +41,7 @@ impl DockerEngine {
         &self,
         reference: &str,
     ) -> Result<Option<(ImageInfo, Arc<Value>)>, EngineError> {
-        self.daemon().await?;
+        self.api().await?;
         let call = Call::get(format!("/images/{}/json", encoded(reference)));
         let doing = || format!("looking at image {reference}");
         let Some(image) = found(self.client.fetch(call, doing).await)? else { return Ok(None) };
@@ -54,7 +54,7 @@ impl DockerEngine {
     }
 
     pub(crate) async fn all_images(&self) -> Result<Vec<ImageInfo>, EngineError> {
-        self.daemon().await?;
+        self.api().await?;
         let all = self.client.fetch(Call::get("/images/json"), || "listing images".into()).await?;
         let ids: BTreeSet<String> = all
             .as_array()
@@ -74,7 +74,7 @@ impl DockerEngine {
     }
 
     pub(crate) async fn used_images(&self) -> Result<Vec<String>, EngineError> {
-        self.daemon().await?;
+        self.api().await?;
         let call = Call::get("/containers/json").query("all", "1");
         let all = self.client.fetch(call, || "listing containers".into()).await?;
         let ids: BTreeSet<String> = all
@@ -90,7 +90,7 @@ impl DockerEngine {
         &self,
         reference: &str,
     ) -> Result<RegistryAnswer, EngineError> {
-        self.daemon().await?;
+        self.api().await?;
         let mut call = Call::get(format!("/distribution/{}/json", encoded(reference)));
         if let Some(header) = registry::auth_header(reference).await {
             call = call.header("x-registry-auth", header);
@@ -129,7 +129,7 @@ impl DockerEngine {
         platform: Option<&str>,
         progress: &ProgressSink,
     ) -> Result<ImageInfo, EngineError> {
-        self.daemon().await?;
+        self.api().await?;
         let doing = || format!("pulling {reference}");
         let (name, tag) = split_reference(reference);
         let mut call = Call::post("/images/create").query("fromImage", name).query("tag", tag);
@@ -169,7 +169,7 @@ impl DockerEngine {
         image_id: &str,
         reference: &str,
     ) -> Result<(), EngineError> {
-        self.daemon().await?;
+        self.api().await?;
         let (name, tag) = split_reference(reference);
         let path = format!("/images/{}/tag", encoded(image_id));
         let call = Call::post(path).query("repo", name).query("tag", tag);
@@ -178,7 +178,7 @@ impl DockerEngine {
     }
 
     pub(crate) async fn untag_image(&self, reference: &str) -> Result<(), EngineError> {
-        self.daemon().await?;
+        self.api().await?;
         let call = Call::delete(format!("/images/{}", encoded(reference)));
         let doing = || format!("removing image {reference}");
         found(self.client.send(call, REMOVE_LIMIT, doing).await).map(drop)

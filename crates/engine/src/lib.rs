@@ -16,6 +16,7 @@ mod ignore;
 mod images;
 mod inspect;
 mod observe;
+mod ping;
 mod registry;
 mod resources;
 mod streams;

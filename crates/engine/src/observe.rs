@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, future, stream};
 use serde_json::{Value, json};
+use shiplap_compose::model::Project;
 use shiplap_model::{
-    COMPOSE_ONEOFF, COMPOSE_PROJECT, Desired, EngineError, EngineErrorKind, Fields, Names,
+    COMPOSE_ONEOFF, COMPOSE_PROJECT, Desired, EngineError, EngineErrorKind, FIELDS, Fields, Names,
     Observed, ObservedContainer, ObservedNetwork, ObservedVolume, ServiceSpec,
 };
 
 use crate::client::{Call, encoded};
 use crate::create::Conversion;
+use crate::daemon::Daemon;
 use crate::engine::DockerEngine;
 use crate::facts::{Peer, SERVICE_MARK, Side, with_image_defaults};
 use crate::inspect::{self, Directory};
@@ -24,15 +26,15 @@ impl DockerEngine {
     pub(crate) async fn observe_project(
         &self,
         project: &str,
-        desired: Option<&Desired>,
+        compose: Option<&Project>,
     ) -> Result<Observed, EngineError> {
-        let daemon = self.daemon().await?;
+        self.api().await?;
         let doing = || format!("looking at project {project}");
         let list = Call::get("/containers/json").query("all", "1");
         let (all, networks, volumes) = future::try_join3(
             self.client.fetch(list, doing),
-            self.networks(project, desired),
-            self.volumes(project, desired),
+            self.networks(project, compose),
+            self.volumes(project, compose),
         )
         .await?;
         let mut observed = Observed { networks, volumes, ..Default::default() };
@@ -74,6 +76,7 @@ impl DockerEngine {
                 observed.images.insert(id, info);
             }
         }
+        let daemon = &self.daemon_for(&inspected).await?;
         observed.containers = inspected
             .iter()
             .map(|inspect| {
@@ -91,7 +94,6 @@ impl DockerEngine {
         &self,
         container: &str,
     ) -> Result<Option<ObservedContainer>, EngineError> {
-        let daemon = self.daemon().await?;
         let Some(inspected) = self.inspect_container(container.to_owned()).await? else {
             return Ok(None);
         };
@@ -110,7 +112,18 @@ impl DockerEngine {
         };
         let project = inspected["Config"]["Labels"][COMPOSE_PROJECT].as_str().unwrap_or_default();
         let image = image.unwrap_or_default();
-        Ok(Some(inspect::container(&inspected, &image, project, &directory, daemon)))
+        let daemon = self.daemon_for(std::slice::from_ref(&inspected)).await?;
+        Ok(Some(inspect::container(&inspected, &image, project, &directory, &daemon)))
+    }
+
+    /// Who the engine is, asked for only where it matters: to tell what it has filled in itself
+    /// in containers that somebody else made. Ours carry digests of their fields.
+    async fn daemon_for(&self, inspected: &[Value]) -> Result<Daemon, EngineError> {
+        let is_ours = |inspect: &Value| inspect["Config"]["Labels"][FIELDS].is_string();
+        if inspected.iter().all(is_ours) {
+            return Ok(self.known_daemon());
+        }
+        self.daemon().await.cloned()
     }
 
     /// The engine's description of a container, by id or name.
@@ -125,11 +138,11 @@ impl DockerEngine {
     async fn networks(
         &self,
         project: &str,
-        desired: Option<&Desired>,
+        compose: Option<&Project>,
     ) -> Result<BTreeMap<String, ObservedNetwork>, EngineError> {
-        let named: BTreeSet<&str> = desired
+        let named: BTreeSet<&str> = compose
             .iter()
-            .flat_map(|desired| desired.compose.networks.values())
+            .flat_map(|compose| compose.networks.values())
             .filter_map(|network| network.name.as_deref())
             .collect();
         let all = self.client.fetch(Call::get("/networks"), || "listing networks".into()).await?;
@@ -158,12 +171,12 @@ impl DockerEngine {
     async fn volumes(
         &self,
         project: &str,
-        desired: Option<&Desired>,
+        compose: Option<&Project>,
     ) -> Result<BTreeMap<String, ObservedVolume>, EngineError> {
         let filter = json!({"label": [format!("{COMPOSE_PROJECT}={project}")]});
         let call = Call::get("/volumes").query("filters", &filter.to_string());
         let own = self.client.fetch(call, || "listing volumes".into());
-        let named = desired.iter().flat_map(|desired| desired.compose.volumes.values());
+        let named = compose.iter().flat_map(|compose| compose.volumes.values());
         let named: BTreeSet<String> = named.filter_map(|volume| volume.name.clone()).collect();
         let named = stream::iter(named)
             .map(|name| async move {
@@ -202,7 +215,7 @@ impl DockerEngine {
             peer: &peer,
             profiles: &profiles,
             proxies: &registry::proxies(self.endpoint()),
-            api: daemon.api,
+            api: self.known_api(),
         };
         // What cannot become a container has no facts; making it will say why.
         let Ok(request) = conversion.run() else { return Fields::new() };

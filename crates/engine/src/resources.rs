@@ -11,7 +11,7 @@ use crate::observe::found;
 
 impl DockerEngine {
     pub(crate) async fn make_network(&self, network: &EngineNetwork) -> Result<(), EngineError> {
-        let api = self.daemon().await?.api;
+        let api = self.api().await?;
         let doing = || format!("creating network {}", network.name);
         if !self.network_ids(&network.name).await?.is_empty() {
             return Ok(());
@@ -65,7 +65,7 @@ impl DockerEngine {
     }
 
     pub(crate) async fn drop_network(&self, name: &str) -> Result<(), EngineError> {
-        self.daemon().await?;
+        self.api().await?;
         for id in self.network_ids(name).await? {
             self.drop_network_id(&id, name).await?;
         }
@@ -73,7 +73,7 @@ impl DockerEngine {
     }
 
     pub(crate) async fn make_volume(&self, volume: &EngineVolume) -> Result<(), EngineError> {
-        self.daemon().await?;
+        self.api().await?;
         let mut labels = table(&volume.spec.labels);
         labels.extend(volume.labels.iter().map(|(n, v)| (n.clone(), json!(v))));
         let mut body = json!({
@@ -91,7 +91,7 @@ impl DockerEngine {
     }
 
     pub(crate) async fn drop_volume(&self, name: &str) -> Result<(), EngineError> {
-        self.daemon().await?;
+        self.api().await?;
         let call = Call::delete(format!("/volumes/{}", encoded(name)));
         let doing = || format!("removing volume {name}");
         found(self.client.send(call, SHORT_LIMIT, doing).await).map(drop)

@@ -88,7 +88,7 @@ impl DockerEngine {
         container: &str,
         options: &LogOptions,
     ) -> Result<impl Stream<Item = Result<LogChunk, EngineError>> + Send + use<>, EngineError> {
-        self.daemon().await?;
+        self.api().await?;
         let tail = options.tail.map_or_else(|| "all".to_owned(), |lines| lines.to_string());
         let wanted = LogsOptionsBuilder::new()
             .follow(options.follow)
@@ -135,7 +135,7 @@ impl DockerEngine {
         container: &str,
         options: CreateExecOptions<String>,
     ) -> Result<Terminal, EngineError> {
-        self.daemon().await?;
+        self.api().await?;
         let doing = format!("running a command in {container}");
         let tty = options.tty == Some(true);
         let started = async {
@@ -183,7 +183,7 @@ impl DockerEngine {
     /// # Errors
     /// When the archive is of no use to the engine.
     pub async fn load_image(&self, archive: Bytes) -> Result<Vec<String>, EngineError> {
-        self.daemon().await?;
+        self.api().await?;
         let call = Call::post("/images/load").query("quiet", "1").tar(archive);
         let stream = self.client.stream(call);
         let mut said = Vec::new();

@@ -21,8 +21,6 @@ pub struct EngineInfo {
     pub id: String,
     /// The folder that holds its data.
     pub data_root: String,
-    /// Architecture of its host, in Docker's words (`amd64`).
-    pub architecture: String,
 }
 
 /// A container to make.
@@ -155,12 +153,14 @@ pub trait Engine: Send + Sync {
     /// Asks who it is, and settles on an API version.
     async fn info(&self) -> Result<EngineInfo, EngineError>;
 
-    /// Looks at everything that concerns a project. `desired` names external networks and
-    /// volumes to look at, where there is a desired state. The router's part stays empty.
+    /// Looks at everything that concerns a project. `compose` names external networks and
+    /// volumes to look at, where there is a file. The router's part stays empty.
+    ///
+    /// [`Engine::facts`] may rest on what this has seen, so it comes first.
     async fn observe(
         &self,
         project: &str,
-        desired: Option<&Desired>,
+        compose: Option<&shiplap_compose::model::Project>,
     ) -> Result<Observed, EngineError>;
 
     /// The configuration that a container of this service would get, in the engine's terms, to

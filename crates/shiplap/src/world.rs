@@ -7,7 +7,6 @@ use shiplap_engine::{DockerEngine, Endpoint};
 use shiplap_execute::app::{App, AppError};
 use shiplap_execute::{Cancel, Reporter};
 use shiplap_ledger::SqliteLedger;
-use shiplap_model::Engine as _;
 
 use crate::edge::EdgeRouter;
 
@@ -31,7 +30,7 @@ pub fn state_dir() -> PathBuf {
 /// Connects to the engine and asks who it is.
 pub async fn engine() -> Result<DockerEngine, AppError> {
     let docker = DockerEngine::connect(&Endpoint::from_environment()?)?;
-    docker.info().await?;
+    docker.reach().await?;
     Ok(docker)
 }
 

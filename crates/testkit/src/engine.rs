@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use shiplap_compose::model::MountKind;
+use shiplap_compose::model::Project;
 use shiplap_model::{
     AnonymousVolumes, BuildRequest, ContainerState, CreateReplica, DEPLOYMENT, Desired, Engine,
     EngineError, EngineErrorKind, EngineInfo, EngineNetwork, EngineVolume, ExecResult, Fields,
@@ -379,7 +380,6 @@ impl Engine for FakeEngine {
                 host_name: "fake".to_owned(),
                 id: "fake".to_owned(),
                 data_root: "/var/lib/docker".to_owned(),
-                architecture: "amd64".to_owned(),
             })
         })
         .await
@@ -388,9 +388,9 @@ impl Engine for FakeEngine {
     async fn observe(
         &self,
         project: &str,
-        desired: Option<&Desired>,
+        compose: Option<&Project>,
     ) -> Result<Observed, EngineError> {
-        self.call(format!("observe {project}"), |state, _| Ok(state.observed(project, desired)))
+        self.call(format!("observe {project}"), |state, _| Ok(state.observed(project, compose)))
             .await
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
+use shiplap_compose::model::Project;
 use shiplap_model::{
     ContainerState, Desired, FieldDigests, Fields, Health, HolderSpec, HolderStatus, ImageInfo,
     ListenerSpec, Names, NetworkAddress, Observed, ObservedContainer, ObservedListener,
@@ -279,16 +280,16 @@ impl State {
 
     /// Everything that concerns a project, the edge included.
     #[must_use]
-    pub fn observed(&self, project: &str, desired: Option<&Desired>) -> Observed {
+    pub fn observed(&self, project: &str, compose: Option<&Project>) -> Observed {
         let own = |of: &Option<String>| of.as_deref() == Some(project);
-        let named_networks: BTreeSet<&str> = desired
+        let named_networks: BTreeSet<&str> = compose
             .iter()
-            .flat_map(|d| d.compose.networks.values())
+            .flat_map(|c| c.networks.values())
             .filter_map(|n| n.name.as_deref())
             .collect();
-        let named_volumes: BTreeSet<&str> = desired
+        let named_volumes: BTreeSet<&str> = compose
             .iter()
-            .flat_map(|d| d.compose.volumes.values())
+            .flat_map(|c| c.volumes.values())
             .filter_map(|v| v.name.as_deref())
             .collect();
         let mut observed = Observed {
@@ -371,7 +372,7 @@ impl State {
         let owner = format!("{}/{}", desired.project, desired.environment);
         Observed {
             router: self.router_state(&owner),
-            ..self.observed(&desired.project, Some(desired))
+            ..self.observed(&desired.project, Some(&desired.compose))
         }
     }
 

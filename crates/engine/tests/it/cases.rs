@@ -104,7 +104,7 @@ async fn real_files_give_the_same_facts_as_compose_containers() {
             continue;
         }
         let desired = lab.desired(&engine, &lab.canonical(&peer)).await;
-        let observed = engine.observe(&lab.name, Some(&desired)).await.unwrap();
+        let observed = engine.observe(&lab.name, Some(&desired.compose)).await.unwrap();
         for container in &observed.containers {
             let facts = engine.facts(&desired, &desired.services[&container.service]);
             compared += 1;

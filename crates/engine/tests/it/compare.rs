@@ -167,7 +167,7 @@ async fn a_container_that_compose_made_has_the_facts_of_its_file() {
     }
     let project = lab.canonical(&peer);
     let desired = lab.desired(&engine, &project).await;
-    let observed = engine.observe(&lab.name, Some(&desired)).await.unwrap();
+    let observed = engine.observe(&lab.name, Some(&desired.compose)).await.unwrap();
     assert_eq!(observed.containers.len(), desired.services.len());
     let mut wrong = String::new();
     for container in &observed.containers {
@@ -206,7 +206,7 @@ async fn a_container_of_ours_has_the_facts_of_its_file() {
         replica.peers = names.collect();
         engine.create(&desired, &replica).await.unwrap();
     }
-    let observed = engine.observe(&lab.name, Some(&desired)).await.unwrap();
+    let observed = engine.observe(&lab.name, Some(&desired.compose)).await.unwrap();
     let mut wrong = String::new();
     for container in &observed.containers {
         let facts = engine.facts(&desired, &desired.services[&container.service]);

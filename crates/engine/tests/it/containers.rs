@@ -170,7 +170,7 @@ async fn networks_volumes_and_files_are_there_at_the_start() {
     assert!(seen.output.contains("02:42:ac:11:00:99"), "{}", seen.output);
     let health = engine.healthcheck(&id).await.unwrap().unwrap();
     assert_eq!(health.0, ["/bin/sh", "-c", "true"]);
-    let observed = engine.observe(&lab.name, Some(&desired)).await.unwrap();
+    let observed = engine.observe(&lab.name, Some(&desired.compose)).await.unwrap();
     let container = &observed.containers[0];
     assert_eq!(container.networks[&back.name].unwrap().subnet(), format!("{net}.0/24"));
     assert_eq!(container.networks.len(), 2);
@@ -243,7 +243,7 @@ async fn looking_at_ten_containers_is_quick() {
     let mut best = Duration::MAX;
     for _ in 0..5 {
         let begun = Instant::now();
-        let observed = engine.observe(&lab.name, Some(&desired)).await.unwrap();
+        let observed = engine.observe(&lab.name, Some(&desired.compose)).await.unwrap();
         assert_eq!(observed.containers.len(), 10);
         best = best.min(begun.elapsed());
     }

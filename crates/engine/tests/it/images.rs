@@ -149,7 +149,7 @@ async fn what_an_image_brings_is_not_told_apart_from_its_repetition() {
     // The second time Compose carries anonymous volumes over by name.
     lab.compose(&peer, &["create", "--force-recreate"]);
     let desired = lab.desired(&engine, &lab.canonical(&peer)).await;
-    let observed = engine.observe(&lab.name, Some(&desired)).await.unwrap();
+    let observed = engine.observe(&lab.name, Some(&desired.compose)).await.unwrap();
     assert_eq!(observed.containers.len(), 7);
     for container in &observed.containers {
         let facts = engine.facts(&desired, &desired.services[&container.service]);

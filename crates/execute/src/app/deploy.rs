@@ -1,10 +1,11 @@
 //! Planning and carrying out: deploy, roll back, restart, scale, take down.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shiplap_compose::model::Project;
 use shiplap_model::{
     Action, Deployment, DeploymentState, Desired, Goal, ImagePin, LeaseKey, LedgerError,
     NewDeployment, Observed, Outcome, Plan, Scope, StoredRelease,
@@ -29,8 +30,7 @@ impl App {
     /// # Errors
     /// See [`AppError`].
     pub async fn plan(&self, intent: &Intent<'_>, request: &Request) -> Result<Planned, AppError> {
-        let (_, planned) = self.prepare(intent, request).await?;
-        Ok(planned)
+        Ok(self.prepare(intent, request, None).await?.planned)
     }
 
     /// Plans under the lease, asks, and carries out what was shown.
@@ -48,12 +48,40 @@ impl App {
     {
         let began = now_ms();
         let scope = intent.scope();
+        // Mostly there is nothing to do. Then nothing is written either, and nobody is kept out.
+        let ahead = self.look_ahead(intent, request).await?;
+        if let Some(ahead) = &ahead
+            && ahead.planned.plan.is_empty()
+        {
+            return Ok(not_begun(&ahead.planned.plan, Outcome::Done, Declined::No, began));
+        }
         let lease = self.ledger.acquire(&scope, &self.who, LEASE_TTL).await??.key;
         let renewer = tokio::spawn(renew(self.clone(), lease.clone()));
-        let result = self.under_lease(intent, request, approve, &lease, began).await;
+        let result = self.under_lease(intent, request, approve, &lease, ahead, began).await;
         renewer.abort();
         self.ledger.release(&lease).await?;
         result
+    }
+
+    /// Plans without the lease. Nothing where somebody was deploying meanwhile, or left a
+    /// deployment unfinished: what was seen may have been in between two states.
+    async fn look_ahead(
+        &self,
+        intent: &Intent<'_>,
+        request: &Request,
+    ) -> Result<Option<Prepared>, AppError> {
+        let scope = intent.scope();
+        if self.ledger.holder(&scope).await?.is_some() {
+            return Ok(None);
+        }
+        let newest = self.ledger.deployments(&scope, 1).await?;
+        if newest.iter().any(|d| d.state == DeploymentState::Unfinished) {
+            return Ok(None);
+        }
+        let prepared = self.prepare(intent, request, None).await;
+        let is_quiet = self.ledger.holder(&scope).await?.is_none()
+            && self.ledger.deployments(&scope, 1).await? == newest;
+        if is_quiet { prepared.map(Some) } else { Ok(None) }
     }
 
     async fn under_lease<F>(
@@ -62,29 +90,20 @@ impl App {
         request: &Request,
         approve: impl FnOnce(&Plan) -> F,
         lease: &LeaseKey,
+        ahead: Option<Prepared>,
         began: i64,
     ) -> Result<Report, AppError>
     where
         F: Future<Output = bool>,
     {
         self.close_interrupted(lease).await?;
-        let (assembled, planned) = self.prepare(intent, request).await?;
+        let Prepared { assembled, planned, .. } = self.prepare(intent, request, ahead).await?;
         let plan = planned.plan.clone();
-        let report = |number, outcome, declined, plan| Report {
-            number,
-            outcome,
-            reason: None,
-            left: Vec::new(),
-            plan,
-            took_ms: now_ms() - began,
-            declined,
-            frozen: Vec::new(),
-        };
         if plan.is_empty() {
-            return Ok(report(None, Outcome::Done, false, plan));
+            return Ok(not_begun(&plan, Outcome::Done, Declined::No, began));
         }
         if !approve(&plan).await {
-            return Ok(report(None, Outcome::Failed, true, plan));
+            return Ok(not_begun(&plan, Outcome::Failed, Declined::Yes, began));
         }
         let number = self
             .ledger
@@ -154,15 +173,23 @@ impl App {
         Ok(())
     }
 
+    /// Plans. What was assembled `ahead` is used again if history is still what it was; the
+    /// engine is looked at anew.
     async fn prepare(
         &self,
         intent: &Intent<'_>,
         request: &Request,
-    ) -> Result<(Assembled, Planned), AppError> {
+        ahead: Option<Prepared>,
+    ) -> Result<Prepared, AppError> {
         let scope = intent.scope();
         let history = self.ledger.deployments(&scope, LOOK_BACK).await?;
-        let assembled = self.assembled(intent, request, &history).await?;
-        let observed = self.observed(&assembled.desired).await?;
+        let (assembled, observed) = match ahead {
+            Some(ahead) if ahead.history == history => {
+                let observed = self.observed(&scope, &ahead.assembled.desired.compose).await?;
+                (ahead.assembled, observed)
+            }
+            _ => self.assembled(intent, request, &history).await?,
+        };
         let mut policy = Policy {
             goal: intent.goal(&history),
             remove_orphans: request.remove_orphans,
@@ -185,14 +212,18 @@ impl App {
         }
         let plan = shiplap_plan::plan(&assembled.desired, &observed, &policy)
             .map_err(AppError::Refused)?;
-        Ok((assembled, Planned { plan, observed }))
+        Ok(Prepared { history, assembled, planned: Planned { plan, observed } })
     }
 
     /// What is, the edge included.
-    pub(super) async fn observed(&self, desired: &Desired) -> Result<Observed, AppError> {
-        let owner = format!("{}/{}", desired.project, desired.environment);
+    pub(super) async fn observed(
+        &self,
+        scope: &Scope,
+        compose: &Project,
+    ) -> Result<Observed, AppError> {
+        let owner = scope.to_string();
         let (engine, router) = tokio::join!(
-            self.engine.observe(&desired.project, Some(desired)),
+            self.engine.observe(&scope.project, Some(compose)),
             self.router.state(&owner),
         );
         let mut observed = engine?;
@@ -200,73 +231,96 @@ impl App {
         Ok(observed)
     }
 
+    /// What is desired, and what is.
     async fn assembled(
         &self,
         intent: &Intent<'_>,
         request: &Request,
         history: &[Deployment],
-    ) -> Result<Assembled, AppError> {
-        match intent {
-            Intent::Deploy(source) => self.assemble_files(source, request, history).await,
-            Intent::Rollback { scope, to } => {
-                let deployment = find_target(scope, *to, history)?;
-                self.assemble_history(scope, deployment).await
+    ) -> Result<(Assembled, Observed), AppError> {
+        let scope = intent.scope();
+        let basis = self.basis(intent, history).await?;
+        match basis {
+            Basis::Files(source) => {
+                let project = project_of(source, request);
+                let (observed, pins) =
+                    tokio::join!(self.observed(&scope, &project), self.pins(&project, request),);
+                let pins = pins?;
+                let contents = contents(source).map_err(AppError::Refused)?;
+                let assembled =
+                    self.assemble_files(source, &project, &pins, contents, request, history);
+                Ok((scaled(intent, assembled.await?), observed?))
             }
-            Intent::Restart(source) => match newest_done(history) {
-                Some(deployment) => self.assemble_history(&source.scope(), deployment).await,
-                None => self.assemble_files(source, request, history).await,
-            },
-            Intent::Scale { source, replicas } => {
-                let mut assembled = match newest_done(history) {
-                    Some(deployment) => self.assemble_history(&source.scope(), deployment).await?,
-                    None => self.assemble_files(source, request, history).await?,
-                };
-                for (name, spec) in &mut assembled.desired.services {
-                    if let Some(wanted) = replicas.get(name) {
-                        spec.replicas = *wanted;
-                    }
-                }
-                Ok(assembled)
+            Basis::Earlier(deployment, read) => {
+                let observed = self.observed(&scope, &read.project).await?;
+                let engine = self.engine.as_ref();
+                let release = &deployment.release;
+                let assembled = binding::restore(engine, &scope.environment, read, release).await?;
+                Ok((scaled(intent, assembled), observed))
             }
-            Intent::Down { scope, source, .. } => match source {
-                Some(source) => Ok(self.bare(source)),
-                None => match newest_done(history) {
-                    Some(deployment) => {
-                        let read =
-                            binding::read(&self.ledger.binding(scope, deployment.number).await?)?;
-                        Ok(self.named(&read.project, scope))
-                    }
-                    None => Ok(self.named(&Default::default(), scope)),
-                },
-            },
+            Basis::Nothing(project) => {
+                let observed = self.observed(&scope, &project).await?;
+                Ok((self.bare(project, &scope), observed))
+            }
         }
+    }
+
+    /// Where the desired state comes from.
+    async fn basis<'a>(
+        &self,
+        intent: &Intent<'a>,
+        history: &'a [Deployment],
+    ) -> Result<Basis<'a>, AppError> {
+        match intent {
+            Intent::Deploy(source) => Ok(Basis::Files(source)),
+            Intent::Rollback { scope, to } => self.earlier(find_target(scope, *to, history)?).await,
+            Intent::Restart(source) | Intent::Scale { source, .. } => match newest_done(history) {
+                Some(deployment) => self.earlier(deployment).await,
+                None => Ok(Basis::Files(source)),
+            },
+            Intent::Down { source, .. } => {
+                Ok(Basis::Nothing(match (source, newest_done(history)) {
+                    (Some(source), _) => source.loaded.project.clone(),
+                    (None, Some(deployment)) => self.read_binding(deployment).await?.project,
+                    (None, None) => Project::default(),
+                }))
+            }
+        }
+    }
+
+    async fn earlier<'a>(&self, deployment: &'a Deployment) -> Result<Basis<'a>, AppError> {
+        Ok(Basis::Earlier(deployment, self.read_binding(deployment).await?))
+    }
+
+    async fn read_binding(&self, deployment: &Deployment) -> Result<binding::Read, AppError> {
+        binding::read(&self.ledger.binding(&deployment.scope, deployment.number).await?)
+    }
+
+    async fn pins(
+        &self,
+        project: &Project,
+        request: &Request,
+    ) -> Result<BTreeMap<String, ImagePin>, AppError> {
+        images::pin_all(self.engine.as_ref(), project, &request.selection(), request.images).await
     }
 
     async fn assemble_files(
         &self,
         source: &Source,
+        project: &Project,
+        pins: &BTreeMap<String, ImagePin>,
+        contents: BTreeMap<String, Contents>,
         request: &Request,
         history: &[Deployment],
     ) -> Result<Assembled, AppError> {
-        let mut project = source.loaded.project.clone();
-        for (name, tag) in &request.set {
-            if let Some(service) = project.services.get_mut(name) {
-                let current = service.image.clone().unwrap_or_default();
-                service.image = Some(retag(&current, tag));
-            }
-        }
-        let selection = request.selection();
-        let contents = contents(source).map_err(AppError::Refused)?;
-        let pins =
-            images::pin_all(self.engine.as_ref(), &project, &selection, request.images).await?;
         let loaded = &source.loaded;
         let files = loaded.files.iter().map(|file| file.display().to_string()).collect();
         let place = (loaded.project_directory.display().to_string(), files);
         let assembled =
-            assemble(self.engine.as_ref(), &project, &source.environment, place, &pins, contents);
-        match (&selection, newest_done(history)) {
+            assemble(self.engine.as_ref(), project, &source.environment, place, pins, contents);
+        match (request.selection(), newest_done(history)) {
             (Selection::Only(chosen), Some(before)) => {
-                self.with_the_rest_from(assembled, before, chosen).await
+                self.with_the_rest_from(assembled, before, &chosen).await
             }
             _ => Ok(assembled),
         }
@@ -281,7 +335,7 @@ impl App {
         chosen: &BTreeSet<String>,
     ) -> Result<Assembled, AppError> {
         let scope = &before.scope;
-        let read = binding::read(&self.ledger.binding(scope, before.number).await?)?;
+        let read = self.read_binding(before).await?;
         let engine = self.engine.as_ref();
         // An image that is gone is no reason to refuse: those services are not touched.
         let Ok(old) = binding::restore(engine, &scope.environment, read, &before.release).await
@@ -309,27 +363,74 @@ impl App {
         Ok(assembled)
     }
 
-    async fn assemble_history(
-        &self,
-        scope: &Scope,
-        deployment: &Deployment,
-    ) -> Result<Assembled, AppError> {
-        let read = binding::read(&self.ledger.binding(scope, deployment.number).await?)?;
-        binding::restore(self.engine.as_ref(), &scope.environment, read, &deployment.release).await
-    }
-
     /// A desired state for taking a project down: its images do not matter.
-    fn bare(&self, source: &Source) -> Assembled {
-        self.named(&source.loaded.project, &source.scope())
-    }
-
-    fn named(&self, project: &shiplap_compose::model::Project, scope: &Scope) -> Assembled {
-        let mut project = project.clone();
+    fn bare(&self, mut project: Project, scope: &Scope) -> Assembled {
         project.name.clone_from(&scope.project);
         let pins = project.services.keys().map(|name| (name.clone(), nameless())).collect();
         let place = (String::new(), Vec::new());
-        let contents = std::collections::BTreeMap::new();
+        let contents = BTreeMap::new();
         assemble(self.engine.as_ref(), &project, &scope.environment, place, &pins, contents)
+    }
+}
+
+/// Where a desired state comes from.
+enum Basis<'a> {
+    /// The user's files.
+    Files(&'a Source),
+    /// An earlier deployment, and its values.
+    Earlier(&'a Deployment, binding::Read),
+    /// Nothing should be left of this project.
+    Nothing(Project),
+}
+
+/// Everything that a deployment is decided from.
+struct Prepared {
+    history: Vec<Deployment>,
+    assembled: Assembled,
+    planned: Planned,
+}
+
+/// What the files say, with the tags that the user set instead.
+fn project_of(source: &Source, request: &Request) -> Project {
+    let mut project = source.loaded.project.clone();
+    for (name, tag) in &request.set {
+        if let Some(service) = project.services.get_mut(name) {
+            let current = service.image.clone().unwrap_or_default();
+            service.image = Some(retag(&current, tag));
+        }
+    }
+    project
+}
+
+fn scaled(intent: &Intent<'_>, mut assembled: Assembled) -> Assembled {
+    if let Intent::Scale { replicas, .. } = intent {
+        for (name, spec) in &mut assembled.desired.services {
+            if let Some(wanted) = replicas.get(name) {
+                spec.replicas = *wanted;
+            }
+        }
+    }
+    assembled
+}
+
+/// Whether the user said no.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Declined {
+    No,
+    Yes,
+}
+
+/// The report of what did not even begin.
+fn not_begun(plan: &Plan, outcome: Outcome, declined: Declined, began: i64) -> Report {
+    Report {
+        number: None,
+        outcome,
+        reason: None,
+        left: Vec::new(),
+        plan: plan.clone(),
+        took_ms: now_ms() - began,
+        declined: declined == Declined::Yes,
+        frozen: Vec::new(),
     }
 }
 
