@@ -19,6 +19,7 @@ use tokio::sync::OnceCell;
 use crate::client::Client;
 use crate::daemon::{self, ApiVersion, Daemon};
 use crate::endpoint::Endpoint;
+use crate::listening;
 
 /// Images of which the configuration is remembered; each takes a few kilobytes.
 const REMEMBERED_IMAGES: usize = 1000;
@@ -220,6 +221,13 @@ impl Engine for DockerEngine {
 
     async fn container(&self, container: &str) -> Result<Option<ObservedContainer>, EngineError> {
         self.observe_container(container).await
+    }
+
+    fn listens(&self, container: &ObservedContainer) -> Option<bool> {
+        match &self.endpoint {
+            Endpoint::Unix(_) => listening::listens(&container.id, container.pid?),
+            Endpoint::Tcp(_) => None,
+        }
     }
 
     async fn healthcheck(

@@ -130,6 +130,7 @@ pub(crate) fn container(
         }),
         created_ms: milliseconds(&inspect["Created"]).unwrap_or(0),
         started_ms: milliseconds(&state["StartedAt"]),
+        pid: state["Pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0),
         id,
         name,
     }

@@ -15,6 +15,7 @@ mod facts;
 mod ignore;
 mod images;
 mod inspect;
+mod listening;
 mod observe;
 mod ping;
 mod registry;

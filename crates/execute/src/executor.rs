@@ -22,9 +22,10 @@ use shiplap_model::{
 
 use crate::{Cancel, Event, Reporter, now_ms};
 
-/// Most steps at a time that keep the engine busy: on two cores it gains nothing from more, and
-/// its own start of a container is the slow part.
-const MAX_PARALLEL: usize = 8;
+/// Most steps at a time that keep the engine busy. Its own start of a container is the slow part:
+/// on two idle cores it gains nothing from more than two at once, among others who want them it
+/// does.
+const MAX_PARALLEL: usize = 16;
 /// Most steps at a time that only wait: they cost the engine a look now and then. 30 services
 /// whose gate lasts a second would otherwise take four seconds more.
 const MAX_WAITING: usize = 64;

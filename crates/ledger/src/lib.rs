@@ -23,6 +23,7 @@ mod lease;
 mod payload;
 mod schema;
 mod store;
+mod writer;
 
 pub use host::{Host, Presence, ProcessIdentity, SystemHost};
 pub use store::SqliteLedger;

@@ -14,6 +14,7 @@ use shiplap_model::{
     Deployment, JournalEntry, Lease, LeaseHeld, LeaseKey, Ledger, LedgerError, NewDeployment,
     Outcome, Scope, Secret, StoredImage, StoredRelease,
 };
+use tokio::sync::oneshot;
 
 use crate::failure::{Failure, file};
 use crate::history::Happened;
@@ -21,17 +22,21 @@ use crate::host::{Host, SystemHost};
 use crate::key::key_path;
 use crate::payload::{Ended, Step};
 use crate::schema::{self, Found};
+use crate::writer::{Line, Work, Writer};
 use crate::{chain, history, lease};
 
 /// A ledger in a state directory, which several processes may use at once.
 ///
-/// The calls of [`Ledger`] work inline, without a thread of their own: each is one short
-/// transaction, a few milliseconds of which most is the disk confirming it. A caller whose other
-/// tasks cannot bear that puts the ledger on a runtime with more than one thread.
+/// The calls of [`Ledger`] work inline, without a thread of their own, except for journal lines,
+/// which one thread writes together: each is one short transaction, a few milliseconds of which
+/// most is the disk confirming it. A caller whose other tasks cannot bear that puts the ledger on
+/// a runtime with more than one thread.
 pub struct SqliteLedger {
     state_dir: PathBuf,
     path: PathBuf,
-    connection: Mutex<Connection>,
+    connection: Arc<Mutex<Connection>>,
+    /// Started by the first journal line.
+    writer: Mutex<Option<Writer>>,
     host: Arc<dyn Host>,
 }
 
@@ -89,7 +94,13 @@ impl SqliteLedger {
                 .and_then(|dir| dir.sync_all())
                 .map_err(|error| file("sync", state_dir, &error))?;
         }
-        Ok(Self { state_dir: state_dir.to_owned(), path, connection: Mutex::new(connection), host })
+        Ok(Self {
+            state_dir: state_dir.to_owned(),
+            path,
+            connection: Arc::new(Mutex::new(connection)),
+            writer: Mutex::default(),
+            host,
+        })
     }
 
     /// Images of the newest `keep` done deployments of every scope, with the scope and the number
@@ -133,6 +144,21 @@ impl SqliteLedger {
         run(&mut self.connection()).map_err(|failure: Failure| failure.at(&self.path))
     }
 
+    fn hand_over(
+        &self,
+        line: Line,
+    ) -> Result<oneshot::Receiver<Result<(), LedgerError>>, LedgerError> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if writer.is_none() {
+            *writer = Some(Writer::start(Work {
+                connection: Arc::clone(&self.connection),
+                state_dir: self.state_dir.clone(),
+                path: self.path.clone(),
+            })?);
+        }
+        Ok(writer.as_ref().expect("just started").write(line))
+    }
+
     fn connection(&self) -> MutexGuard<'_, Connection> {
         // Who panicked with it rolled its transaction back on the way out.
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
@@ -173,9 +199,15 @@ impl Ledger for SqliteLedger {
         number: u64,
         entry: &JournalEntry,
     ) -> Result<(), LedgerError> {
-        let at_ms = self.host.now_ms();
-        let step = Happened::Step(Step::new(entry, lease.generation));
-        self.writing(|tx| history::proceed(tx, &self.state_dir, lease, number, at_ms, step))
+        let answered = self.hand_over(Line {
+            lease: lease.clone(),
+            number,
+            at_ms: self.host.now_ms(),
+            step: Step::new(entry, lease.generation),
+        })?;
+        answered.await.unwrap_or_else(|_| {
+            Err(LedgerError::Storage("the journal's thread has ended".to_owned()))
+        })
     }
 
     async fn end(

@@ -224,6 +224,10 @@ pub trait Engine: Send + Sync {
     async fn set_restart(&self, container: &str, policy: &str) -> Result<(), EngineError>;
     /// Looks at one container, by name or id.
     async fn container(&self, container: &str) -> Result<Option<ObservedContainer>, EngineError>;
+    /// Whether something in a container accepts TCP connections from outside of it. Nothing where
+    /// this cannot be seen: on another machine, without the rights, or in a network namespace that
+    /// it shares. Does not ask the engine anything.
+    fn listens(&self, container: &ObservedContainer) -> Option<bool>;
     /// The health check's command of a container in exec form, from its configuration or its
     /// image, with its timeout; nothing when it has none.
     async fn healthcheck(

@@ -271,7 +271,7 @@ pub trait Ledger: Send + Sync {
 }
 
 /// History could not be read or written.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum LedgerError {
     /// The lease is somebody else's by now; nothing was written.
     #[error("the lease of {0} is not ours any more")]

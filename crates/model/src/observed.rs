@@ -67,6 +67,8 @@ pub struct ObservedContainer {
     pub created_ms: i64,
     /// When it was last started, milliseconds since 1970.
     pub started_ms: Option<i64>,
+    /// Its first process, in the engine's own count, while it runs.
+    pub pid: Option<u32>,
 }
 
 /// An address in a network.

@@ -17,7 +17,8 @@ pub(crate) fn notes(context: &Context<'_>) -> Vec<Note> {
             notes.push(note(
                 "no-gate",
                 format!(
-                    "{name} has no health check and no published port: it only has to run for {} s",
+                    "{name} has no health check and no published port: it only has to listen on a port, \
+                     or run for {} s",
                     gate.steady.as_secs_f32()
                 ),
             ));

@@ -460,7 +460,7 @@ pub(crate) fn gate_words(gate: &Gate) -> String {
         (Some(check), true) => check.to_owned(),
         (Some(check), false) => format!("{check} and port {}", ports.join(", ")),
         (None, false) => format!("port {}", ports.join(", ")),
-        (None, true) => format!("running for {} s", gate.steady.as_secs_f32()),
+        (None, true) => format!("listening, or running for {} s", gate.steady.as_secs_f32()),
     }
 }
 

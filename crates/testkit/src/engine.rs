@@ -615,6 +615,12 @@ impl Engine for FakeEngine {
         .await
     }
 
+    fn listens(&self, container: &ObservedContainer) -> Option<bool> {
+        let state = self.state();
+        let found = state.find(&container.id)?;
+        state.script(found).listens_at.map(|at| found.looks >= at)
+    }
+
     async fn healthcheck(
         &self,
         container: &str,

@@ -37,6 +37,8 @@ pub struct Script {
     pub http_status: Option<u16>,
     /// TCP ports that it is found listening on, besides what it declares.
     pub listens: Vec<u16>,
+    /// Something in it listens from this look on, as its host sees.
+    pub listens_at: Option<u32>,
     /// What it printed.
     pub tail: Vec<String>,
 }
@@ -149,6 +151,7 @@ impl Container {
             published: self.published.clone(),
             created_ms: self.created_ms,
             started_ms: self.started_ms,
+            pid: None,
         }
     }
 }

@@ -34,11 +34,18 @@ async fn an_engine_that_is_too_old_is_refused_with_both_versions() {
     let socket = dir.path().join("d.sock");
     let listener = tokio::net::UnixListener::bind(&socket).unwrap();
     tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        _ = stream.read(&mut [0; 4096]).await.unwrap();
-        let body = r#"{"Version":"18.09.1","ApiVersion":"1.39","MinAPIVersion":"1.12"}"#;
-        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
-        stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4096];
+            let length = stream.read(&mut request).await.unwrap();
+            let answer = if request[..length].starts_with(b"HEAD /_ping ") {
+                "HTTP/1.1 200 OK\r\napi-version: 1.39\r\ncontent-length: 0\r\n\r\n".to_owned()
+            } else {
+                let body = r#"{"Version":"18.09.1","ApiVersion":"1.39","MinAPIVersion":"1.12"}"#;
+                format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+            };
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
     });
     let (kind, text) = kind_and_text(&Endpoint::Unix(socket)).await;
     assert_eq!(kind, EngineErrorKind::TooOld);

@@ -86,14 +86,17 @@ pub(super) async fn pass(
             told.clone_from(&seen.last);
             run.reporter.event(Event::Waiting { step, on: told.clone() });
         }
-        // Nothing is learned before it has been running for long enough, and thirty of them asking
-        // an engine that is starting the others slow it down.
-        let still = seen
-            .running
-            .map_or(Duration::ZERO, |(since, _)| gate.steady.saturating_sub(since.elapsed()));
         let pause = if began.elapsed() < EAGER_FOR { EAGER } else { PATIENT };
-        tokio::time::sleep(pause.max(still)).await;
+        tokio::time::sleep(pause.max(steadying(gate, &seen))).await;
     }
+}
+
+/// How long to leave alone what only has to go on running. It is looked at rarely, less and less
+/// often: thirty that ask an engine which is starting the others slow it down.
+fn steadying(gate: &Gate, seen: &Seen) -> Duration {
+    let Some((since, _)) = seen.running else { return Duration::ZERO };
+    let ran = since.elapsed();
+    gate.steady.saturating_sub(ran).min(ran)
 }
 
 enum Verdict {
@@ -154,8 +157,9 @@ async fn look(
         Some((since, started)) if started == container.started_ms => since,
         _ => seen.running.insert((Instant::now(), container.started_ms)).0,
     };
-    if since.elapsed() < gate.steady {
-        "it has not been running for long enough".clone_into(&mut seen.last);
+    // What listens has come up: that says more than a second in which it did not crash.
+    if since.elapsed() < gate.steady && run.engine.listens(container) != Some(true) {
+        "it neither listens nor has been running for long enough".clone_into(&mut seen.last);
         return Ok(false);
     }
     if !ports(run, service, container, gate, seen, learned).await? {

@@ -311,3 +311,11 @@ fn a_server_that_ends_well_after_the_switch_has_crashed() {
         assert_settled(&world, &desired(&plain("api:v1"))).await;
     });
 }
+
+#[test]
+fn what_listens_works_before_it_has_run_for_long() {
+    let listens = works(BLIND, Script { listens_at: Some(2), ..Script::default() });
+    let waits = works(BLIND, Script::default());
+    assert!(listens < Duration::from_millis(500), "{listens:?}");
+    assert!(waits >= Duration::from_secs(1), "{waits:?}");
+}

@@ -102,9 +102,9 @@ fn a_job_must_complete_before_what_waits_for_it_starts() {
             depends_on: { migrate: { condition: service_completed_successfully } }
     "#,
         expect![[r#"
-            + api      api:v1  new  (gate: running for 1 s)
+            + api      api:v1  new  (gate: listening, or running for 1 s)
             + migrate  api:v1  new  (gate: must end with code 0)
-            ! api has no health check and no published port: it only has to run for 1 s
+            ! api has no health check and no published port: it only has to listen on a port, or run for 1 s
             7 steps
             1                create network shop_default
             2   <-1          create shop-migrate-1
@@ -236,8 +236,8 @@ fn a_port_that_is_not_published_any_more_is_closed() {
         listener 8000 api:8000
     "#,
         expect![[r#"
-            ~ api  ports changed  start-first  (nothing ties it to one replica; gate: running for 1 s)
-            ! api has no health check and no published port: it only has to run for 1 s
+            ~ api  ports changed  start-first  (nothing ties it to one replica; gate: listening, or running for 1 s)
+            ! api has no health check and no published port: it only has to listen on a port, or run for 1 s
             12 steps; undone by itself until step 9 (drain shop-api-1)
             1                make sure the edge runs
             2   <-1          hold the names of api in shop.names-1

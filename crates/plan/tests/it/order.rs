@@ -42,8 +42,8 @@ fn a_named_volume_means_stop_first() {
         shop-s-1 d=1 image=s:v1
     "#,
         expect![[r#"
-            ~ s  s:v1 → s:v2  image changed  stop-first  (writes to volume data; gate: running for 1 s)
-            ! s has no health check and no published port: it only has to run for 1 s
+            ~ s  s:v1 → s:v2  image changed  stop-first  (writes to volume data; gate: listening, or running for 1 s)
+            ! s has no health check and no published port: it only has to listen on a port, or run for 1 s
             ! s is down while it restarts (writes to volume data)
             7 steps; undone by itself until step 6 (rename shop-s-1 to shop-s-1.d1)
             1                create shop-s-1.d7
@@ -67,8 +67,8 @@ fn a_writable_bind_means_stop_first() {
         shop-s-1 d=1 image=s:v1
     "#,
         expect![[r#"
-            ~ s  s:v1 → s:v2  image changed  stop-first  (writes to /srv/shop/data; gate: running for 1 s)
-            ! s has no health check and no published port: it only has to run for 1 s
+            ~ s  s:v1 → s:v2  image changed  stop-first  (writes to /srv/shop/data; gate: listening, or running for 1 s)
+            ! s has no health check and no published port: it only has to listen on a port, or run for 1 s
             ! s is down while it restarts (writes to /srv/shop/data)
             7 steps; undone by itself until step 6 (rename shop-s-1 to shop-s-1.d1)
             1                create shop-s-1.d7
@@ -92,8 +92,8 @@ fn a_udp_port_means_stop_first() {
         shop-s-1 d=1 image=s:v1
     "#,
         expect![[r#"
-            ~ s  s:v1 → s:v2  image changed  stop-first  (host port 53/udp is fixed and stays with the engine; gate: running for 1 s)
-            ! s has no health check and no published port: it only has to run for 1 s
+            ~ s  s:v1 → s:v2  image changed  stop-first  (host port 53/udp is fixed and stays with the engine; gate: listening, or running for 1 s)
+            ! s has no health check and no published port: it only has to listen on a port, or run for 1 s
             ! s is down while it restarts (host port 53/udp is fixed and stays with the engine)
             7 steps; undone by itself until step 6 (rename shop-s-1 to shop-s-1.d1)
             1                create shop-s-1.d7
@@ -117,8 +117,8 @@ fn the_hosts_network_means_stop_first() {
         shop-s-1 d=1 image=s:v1
     "#,
         expect![[r#"
-            ~ s  s:v1 → s:v2  image changed  stop-first  (uses the host's network; gate: running for 1 s)
-            ! s has no health check and no published port: it only has to run for 1 s
+            ~ s  s:v1 → s:v2  image changed  stop-first  (uses the host's network; gate: listening, or running for 1 s)
+            ! s has no health check and no published port: it only has to listen on a port, or run for 1 s
             ! s is down while it restarts (uses the host's network)
             7 steps; undone by itself until step 6 (rename shop-s-1 to shop-s-1.d1)
             1                create shop-s-1.d7
@@ -142,8 +142,8 @@ fn a_fixed_address_means_stop_first() {
         shop-s-1 d=1 image=s:v1
     "#,
         expect![[r#"
-            ~ s  s:v1 → s:v2  image changed  stop-first  (has the fixed address 172.18.0.9; gate: running for 1 s)
-            ! s has no health check and no published port: it only has to run for 1 s
+            ~ s  s:v1 → s:v2  image changed  stop-first  (has the fixed address 172.18.0.9; gate: listening, or running for 1 s)
+            ! s has no health check and no published port: it only has to listen on a port, or run for 1 s
             ! s is down while it restarts (has the fixed address 172.18.0.9)
             7 steps; undone by itself until step 6 (rename shop-s-1 to shop-s-1.d1)
             1                create shop-s-1.d7
@@ -167,8 +167,8 @@ fn a_device_means_stop_first() {
         shop-s-1 d=1 image=s:v1
     "#,
         expect![[r#"
-            ~ s  s:v1 → s:v2  image changed  stop-first  (uses a device of the host; gate: running for 1 s)
-            ! s has no health check and no published port: it only has to run for 1 s
+            ~ s  s:v1 → s:v2  image changed  stop-first  (uses a device of the host; gate: listening, or running for 1 s)
+            ! s has no health check and no published port: it only has to listen on a port, or run for 1 s
             ! s is down while it restarts (uses a device of the host)
             7 steps; undone by itself until step 6 (rename shop-s-1 to shop-s-1.d1)
             1                create shop-s-1.d7
@@ -192,8 +192,8 @@ fn an_anonymous_volume_means_stop_first() {
         shop-s-1 d=1 image=s:v1 anonymous=/data:abc
     "#,
         expect![[r#"
-            ~ s  s:v1 → s:v2  image changed  stop-first  (keeps an anonymous volume; gate: running for 1 s)
-            ! s has no health check and no published port: it only has to run for 1 s
+            ~ s  s:v1 → s:v2  image changed  stop-first  (keeps an anonymous volume; gate: listening, or running for 1 s)
+            ! s has no health check and no published port: it only has to listen on a port, or run for 1 s
             ! s is down while it restarts (keeps an anonymous volume)
             7 steps; undone by itself until step 6 (rename shop-s-1 to shop-s-1.d1)
             1                create shop-s-1.d7
@@ -220,8 +220,8 @@ fn a_read_only_bind_and_the_engines_socket_do_not_mean_stop_first() {
         shop-s-1 d=1 image=s:v1
     "#,
         expect![[r#"
-            ~ s  s:v1 → s:v2  image changed  start-first  (nothing ties it to one replica; gate: running for 1 s)
-            ! s has no health check and no published port: it only has to run for 1 s
+            ~ s  s:v1 → s:v2  image changed  start-first  (nothing ties it to one replica; gate: listening, or running for 1 s)
+            ! s has no health check and no published port: it only has to listen on a port, or run for 1 s
             7 steps; undone by itself until step 5 (stop shop-s-1)
             1                create shop-s-1.d7
             2   <-1          start shop-s-1.d7
@@ -251,10 +251,10 @@ fn an_explicit_order_is_kept() {
         shop-b-1 d=1 image=b:v1
     "#,
         expect![[r#"
-            ~ a  a:v1 → a:v2  image changed  stop-first   (update_config.order; gate: running for 1 s)
-            ~ b  b:v1 → b:v2  image changed  start-first  (update_config.order; gate: running for 1 s)
-            ! a has no health check and no published port: it only has to run for 1 s
-            ! b has no health check and no published port: it only has to run for 1 s
+            ~ a  a:v1 → a:v2  image changed  stop-first   (update_config.order; gate: listening, or running for 1 s)
+            ~ b  b:v1 → b:v2  image changed  start-first  (update_config.order; gate: listening, or running for 1 s)
+            ! a has no health check and no published port: it only has to listen on a port, or run for 1 s
+            ! b has no health check and no published port: it only has to listen on a port, or run for 1 s
             ! a is down while it restarts (update_config.order)
             13 steps; undone by itself until step 9 (rename shop-a-1 to shop-a-1.d1)
             1                create shop-a-1.d7
@@ -375,11 +375,11 @@ fn several_stop_first_services_stop_callers_first_and_start_callers_last() {
         shop-store-1 d=1 image=store:v1 routed
     "#,
         expect![[r#"
-            ~ db     db:v1 → db:v2        image changed  stop-first  (writes to volume data; gate: running for 1 s)
-            ~ queue  queue:v1 → queue:v2  image changed  stop-first  (writes to volume jobs; gate: running for 1 s)
+            ~ db     db:v1 → db:v2        image changed  stop-first  (writes to volume data; gate: listening, or running for 1 s)
+            ~ queue  queue:v1 → queue:v2  image changed  stop-first  (writes to volume jobs; gate: listening, or running for 1 s)
             ~ store  store:v1 → store:v2  image changed  stop-first  (writes to volume files; gate: port 9000)
-            ! db has no health check and no published port: it only has to run for 1 s
-            ! queue has no health check and no published port: it only has to run for 1 s
+            ! db has no health check and no published port: it only has to listen on a port, or run for 1 s
+            ! queue has no health check and no published port: it only has to listen on a port, or run for 1 s
             ! db is down while it restarts (writes to volume data); requests to store are held meanwhile
             ! queue is down while it restarts (writes to volume jobs); requests to store are held meanwhile
             ! store is down while it restarts (writes to volume files); requests to store are held meanwhile
@@ -460,10 +460,10 @@ fn a_new_service_inside_a_stop_first_group_starts_after_it() {
         shop-db-1 d=1 image=db:v1
     "#,
         expect![[r#"
-            + api  api:v1         new                        (gate: running for 1 s)
-            ~ db   db:v1 → db:v2  image changed  stop-first  (writes to volume data; gate: running for 1 s)
-            ! db has no health check and no published port: it only has to run for 1 s
-            ! api has no health check and no published port: it only has to run for 1 s
+            + api  api:v1         new                        (gate: listening, or running for 1 s)
+            ~ db   db:v1 → db:v2  image changed  stop-first  (writes to volume data; gate: listening, or running for 1 s)
+            ! db has no health check and no published port: it only has to listen on a port, or run for 1 s
+            ! api has no health check and no published port: it only has to listen on a port, or run for 1 s
             ! db is down while it restarts (writes to volume data)
             10 steps; undone by itself until step 9 (rename shop-db-1 to shop-db-1.d1)
             1                create shop-db-1.d7
@@ -491,8 +491,8 @@ fn an_anonymous_volume_goes_over_to_the_new_replica() {
         shop-db-2 d=1 image=db:v1 anonymous=/data:def
     "#,
         expect![[r#"
-            ~ db  db:v1 → db:v2  image changed  stop-first  (keeps an anonymous volume; 2 replicas; gate: running for 1 s)
-            ! db has no health check and no published port: it only has to run for 1 s
+            ~ db  db:v1 → db:v2  image changed  stop-first  (keeps an anonymous volume; 2 replicas; gate: listening, or running for 1 s)
+            ! db has no health check and no published port: it only has to listen on a port, or run for 1 s
             ! db is down while it restarts (keeps an anonymous volume)
             13 steps; undone by itself until step 10 (rename shop-db-1 to shop-db-1.d1)
             1                create shop-db-1.d7
@@ -522,8 +522,8 @@ fn a_monitor_of_nothing_means_no_watch() {
         shop-api-1 d=1 image=api:v1
     "#,
         expect![[r#"
-            ~ api  api:v1 → api:v2  image changed  start-first  (nothing ties it to one replica; gate: running for 1 s)
-            ! api has no health check and no published port: it only has to run for 1 s
+            ~ api  api:v1 → api:v2  image changed  start-first  (nothing ties it to one replica; gate: listening, or running for 1 s)
+            ! api has no health check and no published port: it only has to listen on a port, or run for 1 s
             6 steps; undone by itself until step 4 (stop shop-api-1)
             1                create shop-api-1.d7
             2   <-1          start shop-api-1.d7
@@ -547,10 +547,10 @@ fn the_longest_monitor_counts_for_all() {
         shop-b-1 d=1 image=b:v1
     "#,
         expect![[r#"
-            ~ a  a:v1 → a:v2  image changed  start-first  (nothing ties it to one replica; gate: running for 1 s)
-            ~ b  b:v1 → b:v2  image changed  start-first  (nothing ties it to one replica; gate: running for 1 s)
-            ! a has no health check and no published port: it only has to run for 1 s
-            ! b has no health check and no published port: it only has to run for 1 s
+            ~ a  a:v1 → a:v2  image changed  start-first  (nothing ties it to one replica; gate: listening, or running for 1 s)
+            ~ b  b:v1 → b:v2  image changed  start-first  (nothing ties it to one replica; gate: listening, or running for 1 s)
+            ! a has no health check and no published port: it only has to listen on a port, or run for 1 s
+            ! b has no health check and no published port: it only has to listen on a port, or run for 1 s
             13 steps; undone by itself until step 8 (stop shop-a-1)
             1                create shop-a-1.d7
             2                create shop-b-1.d7

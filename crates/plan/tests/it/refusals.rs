@@ -65,9 +65,9 @@ fn a_taken_port_of_a_service_that_is_not_touched_is_no_reason() {
     "#,
         |policy| policy.selection = shiplap_plan::Selection::Only(["web".to_owned()].into()),
         expect![[r#"
-            ~ web  web:v1 → web:v2  image changed  start-first  (nothing ties it to one replica; gate: running for 1 s)
+            ~ web  web:v1 → web:v2  image changed  start-first  (nothing ties it to one replica; gate: listening, or running for 1 s)
             = api  unchanged
-            ! web has no health check and no published port: it only has to run for 1 s
+            ! web has no health check and no published port: it only has to listen on a port, or run for 1 s
             7 steps; undone by itself until step 5 (stop shop-web-1)
             1                create shop-web-1.d7
             2   <-1          start shop-web-1.d7

@@ -207,6 +207,7 @@ fn container(desired: &Desired, index: usize, name: &str, words: &[&str]) -> Obs
         created_ms: 0,
         started_ms: (state != ContainerState::Created)
             .then(|| i64::try_from(deployment.unwrap_or(0)).unwrap()),
+        pid: None,
     }
 }
 

@@ -31,8 +31,8 @@ fn a_changed_variable_is_named_and_its_value_is_not() {
         shop-api-1 d=1 changed=environment.PASSWORD,command
     "#,
         expect![[r#"
-            ~ api  command changed, PASSWORD changed  start-first  (nothing ties it to one replica; gate: running for 1 s)
-            ! api has no health check and no published port: it only has to run for 1 s
+            ~ api  command changed, PASSWORD changed  start-first  (nothing ties it to one replica; gate: listening, or running for 1 s)
+            ! api has no health check and no published port: it only has to listen on a port, or run for 1 s
             7 steps; undone by itself until step 5 (stop shop-api-1)
             1                create shop-api-1.d7
             2   <-1          start shop-api-1.d7
@@ -55,8 +55,8 @@ fn a_removed_variable_is_named() {
         shop-api-1 d=1 changed=environment.OLD
     "#,
         expect![[r#"
-            ~ api  OLD changed  start-first  (nothing ties it to one replica; gate: running for 1 s)
-            ! api has no health check and no published port: it only has to run for 1 s
+            ~ api  OLD changed  start-first  (nothing ties it to one replica; gate: listening, or running for 1 s)
+            ! api has no health check and no published port: it only has to listen on a port, or run for 1 s
             7 steps; undone by itself until step 5 (stop shop-api-1)
             1                create shop-api-1.d7
             2   <-1          start shop-api-1.d7
@@ -154,9 +154,9 @@ fn unselected_services_are_untouched() {
     "#,
         |policy| policy.selection = shiplap_plan::Selection::Only(["api".to_owned()].into()),
         expect![[r#"
-            ~ api  api:v1 → api:v2  image changed  start-first  (nothing ties it to one replica; gate: running for 1 s)
+            ~ api  api:v1 → api:v2  image changed  start-first  (nothing ties it to one replica; gate: listening, or running for 1 s)
             = web  unchanged
-            ! api has no health check and no published port: it only has to run for 1 s
+            ! api has no health check and no published port: it only has to listen on a port, or run for 1 s
             7 steps; undone by itself until step 5 (stop shop-api-1)
             1                create shop-api-1.d7
             2   <-1          start shop-api-1.d7
@@ -183,11 +183,11 @@ fn a_selected_service_brings_what_it_needs_and_does_not_exist() {
     "#,
         |policy| policy.selection = shiplap_plan::Selection::Only(["api".to_owned()].into()),
         expect![[r#"
-            + api  api:v1  new  (gate: running for 1 s)
-            + db   db:v1   new  (gate: running for 1 s)
+            + api  api:v1  new  (gate: listening, or running for 1 s)
+            + db   db:v1   new  (gate: listening, or running for 1 s)
             = cache web  unchanged
-            ! db has no health check and no published port: it only has to run for 1 s
-            ! api has no health check and no published port: it only has to run for 1 s
+            ! db has no health check and no published port: it only has to listen on a port, or run for 1 s
+            ! api has no health check and no published port: it only has to listen on a port, or run for 1 s
             6 steps
             1                create shop-db-1
             2                create shop-api-1
@@ -212,8 +212,8 @@ fn force_replaces_what_has_not_changed() {
             policy.force.insert("api".to_owned());
         },
         expect![[r#"
-            ~ api  asked for  start-first  (nothing ties it to one replica; gate: running for 1 s)
-            ! api has no health check and no published port: it only has to run for 1 s
+            ~ api  asked for  start-first  (nothing ties it to one replica; gate: listening, or running for 1 s)
+            ! api has no health check and no published port: it only has to listen on a port, or run for 1 s
             7 steps; undone by itself until step 5 (stop shop-api-1)
             1                create shop-api-1.d7
             2   <-1          start shop-api-1.d7
@@ -238,11 +238,11 @@ fn who_shares_the_network_of_a_replaced_service_is_made_again() {
         shop-app-1 d=1
     "#,
         expect![[r#"
-            ~ app                   shares a namespace of vpn  stop-first   (lives in the network of service:vpn; gate: running for 1 s)
-            ~ vpn  vpn:v1 → vpn:v2  image changed              start-first  (nothing ties it to one replica; gate: running for 1 s)
+            ~ app                   shares a namespace of vpn  stop-first   (lives in the network of service:vpn; gate: listening, or running for 1 s)
+            ~ vpn  vpn:v1 → vpn:v2  image changed              start-first  (nothing ties it to one replica; gate: listening, or running for 1 s)
             ! calls from app to vpn inside the network go to the engine's own names and may meet the old replica as it stops
-            ! vpn has no health check and no published port: it only has to run for 1 s
-            ! app has no health check and no published port: it only has to run for 1 s
+            ! vpn has no health check and no published port: it only has to listen on a port, or run for 1 s
+            ! app has no health check and no published port: it only has to listen on a port, or run for 1 s
             ! app is down while it restarts (lives in the network of service:vpn)
             13 steps; undone by itself until step 9 (stop shop-vpn-1)
             1                create shop-vpn-1.d7
@@ -298,9 +298,9 @@ fn a_job_of_another_release_is_run_before_the_service() {
         shop-api-1 d=1 image=api:v1
     "#,
         expect![[r#"
-            ~ api      api:v1 → api:v2  image changed  start-first  (nothing ties it to one replica; gate: running for 1 s)
+            ~ api      api:v1 → api:v2  image changed  start-first  (nothing ties it to one replica; gate: listening, or running for 1 s)
             ~ migrate  api:v1 → api:v2  image changed  start-first  (nothing ties it to one replica; gate: must end with code 0)
-            ! api has no health check and no published port: it only has to run for 1 s
+            ! api has no health check and no published port: it only has to listen on a port, or run for 1 s
             12 steps; undone by itself until step 8 (rename shop-migrate-1 to shop-migrate-1.d1)
             1                create shop-migrate-1.d7
             2                create shop-api-1.d7
@@ -350,8 +350,8 @@ fn a_service_that_crashed_is_started_again() {
         shop-worker-1 d=1 exited=1
     "#,
         expect![[r#"
-            ~ worker  worker:v1  exited with 1  start-first  (nothing ties it to one replica; the container of deployment 1 comes back; gate: running for 1 s)
-            ! worker has no health check and no published port: it only has to run for 1 s
+            ~ worker  worker:v1  exited with 1  start-first  (nothing ties it to one replica; the container of deployment 1 comes back; gate: listening, or running for 1 s)
+            ! worker has no health check and no published port: it only has to listen on a port, or run for 1 s
             3 steps
             1                start shop-worker-1
             2   <-1          gate shop-worker-1
@@ -425,8 +425,8 @@ fn a_replica_that_failed_is_not_revived() {
         shop-api-1 d=2 image=api:v2
     "#,
         expect![[r#"
-            ~ api  api:v2 → api:v1  image changed  start-first  (nothing ties it to one replica; gate: running for 1 s)
-            ! api has no health check and no published port: it only has to run for 1 s
+            ~ api  api:v2 → api:v1  image changed  start-first  (nothing ties it to one replica; gate: listening, or running for 1 s)
+            ! api has no health check and no published port: it only has to listen on a port, or run for 1 s
             8 steps; undone by itself until step 5 (remove shop-api-1.d1.failed)
             1                create shop-api-1.d7
             2   <-1          start shop-api-1.d7
@@ -450,8 +450,8 @@ fn a_crash_looping_replica_is_stopped_before_it_is_put_aside() {
         shop-worker-1 d=1 image=worker:v1 restarting
     "#,
         expect![[r#"
-            ~ worker  worker:v1 → worker:v2  image changed  start-first  (nothing ties it to one replica; gate: running for 1 s)
-            ! worker has no health check and no published port: it only has to run for 1 s
+            ~ worker  worker:v1 → worker:v2  image changed  start-first  (nothing ties it to one replica; gate: listening, or running for 1 s)
+            ! worker has no health check and no published port: it only has to listen on a port, or run for 1 s
             7 steps; undone by itself until step 5 (stop shop-worker-1)
             1                create shop-worker-1.d7
             2   <-1          start shop-worker-1.d7
@@ -475,8 +475,8 @@ fn an_adopted_replica_is_put_aside_once_an_older_one_gave_up_the_name() {
         shop-worker-1 image=worker:v1
     "#,
         expect![[r#"
-            ~ worker  worker:v1 → worker:v2  image changed  start-first  (nothing ties it to one replica; gate: running for 1 s)
-            ! worker has no health check and no published port: it only has to run for 1 s
+            ~ worker  worker:v1 → worker:v2  image changed  start-first  (nothing ties it to one replica; gate: listening, or running for 1 s)
+            ! worker has no health check and no published port: it only has to listen on a port, or run for 1 s
             8 steps; undone by itself until step 5 (remove shop-worker-1.d0)
             1                create shop-worker-1.d7
             2   <-1          start shop-worker-1.d7

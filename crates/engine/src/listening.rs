@@ -1,0 +1,79 @@
+//! Whether something in a container listens, read from `/proc` of this machine.
+
+use std::fs;
+use std::path::PathBuf;
+
+/// Whether the network namespace of a container's first process has a socket that listens for TCP
+/// on anything but the loopback.
+///
+/// Nothing where that cannot be told: the process is not the container's (an engine behind a
+/// socket may be on another machine), its namespace is this machine's, or it may not be read.
+pub(crate) fn listens(container_id: &str, pid: u32) -> Option<bool> {
+    let of = |pid: &str, what: &str| PathBuf::from(format!("/proc/{pid}/{what}"));
+    let pid = pid.to_string();
+    let cgroups = fs::read_to_string(of(&pid, "cgroup")).ok()?;
+    if !cgroups.contains(container_id) {
+        return None;
+    }
+    let own = fs::read_link(of("self", "ns/net")).ok()?;
+    if fs::read_link(of(&pid, "ns/net")).ok()? == own {
+        return None;
+    }
+    let v4 = fs::read_to_string(of(&pid, "net/tcp")).ok()?;
+    // Absent where IPv6 is off.
+    let v6 = fs::read_to_string(of(&pid, "net/tcp6")).unwrap_or_default();
+    Some(v4.lines().chain(v6.lines()).any(is_open))
+}
+
+/// `0: 00000000:1F90 00000000:0000 0A …`: address and port, the other end, the state; 0A is
+/// listening. Addresses are in words of the machine's byte order.
+fn is_open(line: &str) -> bool {
+    let mut fields = line.split_ascii_whitespace().skip(1);
+    let Some((address, _)) = fields.next().and_then(|local| local.split_once(':')) else {
+        return false;
+    };
+    if fields.nth(1) != Some("0A") {
+        return false;
+    }
+    let loopback_v4 = u32::from_ne_bytes([127, 0, 0, 1]);
+    let word = |start: usize| {
+        address.get(start..start + 8).and_then(|word| u32::from_str_radix(word, 16).ok())
+    };
+    match address.len() {
+        // The engine's own resolver listens on 127.0.0.11 in every namespace.
+        8 => word(0).is_some_and(|word| word.to_ne_bytes()[0] != 127),
+        32 => {
+            let words = [word(0), word(8), word(16), word(24)];
+            let loopback = [Some(0), Some(0), Some(0), Some(u32::from_ne_bytes([0, 0, 0, 1]))];
+            let mapped = [Some(0), Some(0), Some(u32::from_ne_bytes([0, 0, 0xff, 0xff]))];
+            words != loopback && !(words[..3] == mapped && words[3] == Some(loopback_v4))
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tcp(address: &str, state: &str) -> bool {
+        is_open(&format!("   0: {address}:1F90 00000000:0000 {state} 00000000:00000000"))
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn a_socket_is_open_if_it_listens_beyond_the_loopback() {
+        assert!(tcp("00000000", "0A") && tcp("020011AC", "0A"));
+        assert!(!tcp("00000000", "01"), "connected");
+        assert!(!tcp("0B00007F", "0A"), "the engine's resolver, 127.0.0.11");
+        assert!(tcp("00000000000000000000000000000000", "0A"), "[::]");
+        assert!(!tcp("00000000000000000000000001000000", "0A"), "[::1]");
+        assert!(!tcp("0000000000000000FFFF00000100007F", "0A"), "[::ffff:127.0.0.1]");
+        assert!(!is_open("  sl  local_address rem_address   st tx_queue rx_queue"));
+    }
+
+    #[test]
+    fn what_is_not_the_containers_tells_nothing() {
+        assert_eq!(listens(&"0".repeat(64), std::process::id()), None);
+    }
+}
