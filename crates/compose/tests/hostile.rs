@@ -57,6 +57,12 @@ fn deep_nesting_ends() {
     check("- ".repeat(20_000), "compose/yaml");
     check("a: &a [*a]", "compose/alias-cycle");
     check("a: &a {b: {<<: *a}}", "compose/alias-cycle");
+    // Docker Compose 2.26 does not come back from these five.
+    check("services: {a: &a {<<: *a, image: x}}", "compose/alias-cycle");
+    check("x: &x {<<: *x}\nservices: {a: {image: x}}", "compose/alias-cycle");
+    check("services: {a: {image: x, labels: &l {<<: *l, k: v}}}", "compose/alias-cycle");
+    check("services: {a: {<<: &b {<<: *b}, image: x}}", "compose/alias-cycle");
+    check("services: {a: &a {image: x, <<: {<<: *a}}}", "compose/alias-cycle");
     let nested = "${A:-".repeat(20_000) + &"}".repeat(20_000);
     check(format!("services: {{a: {{image: \"{nested}\"}}}}"), "compose/too-deep");
     check(
