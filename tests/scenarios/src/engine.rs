@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -30,11 +30,31 @@ impl Engine {
             },
             Ok(_) | Err(_) => PathBuf::from(DEFAULT_SOCKET),
         };
-        let engine = Self { socket };
-        match engine.call("GET", "/_ping", "text/plain", &[]) {
-            Ok(_) => Some(engine),
+        let engine = Self::at(socket);
+        match engine.ping() {
+            Ok(()) => Some(engine),
             Err(error) => crate::skip(&format!("no engine: {error}")),
         }
+    }
+
+    /// The engine that listens on a socket, whether or not it answers now.
+    #[must_use]
+    pub fn at(socket: PathBuf) -> Self {
+        Self { socket }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Whether it answers.
+    ///
+    /// # Errors
+    /// What kept it from answering.
+    pub fn ping(&self) -> Result<(), String> {
+        self.call("GET", "/_ping", "text/plain", &[]).map(drop)
     }
 
     /// What a path holds.
@@ -127,12 +147,19 @@ impl Engine {
         self.get(&format!("/containers/{container}/json"))
     }
 
+    /// The containers in which the names of a project's services are held.
+    #[must_use]
+    pub fn holders(&self, project: &str) -> Vec<Value> {
+        let owner = label(&format!("shiplap.owner={project}/default"));
+        let holders = self.get(&format!("/containers/json?all=1&filters={owner}"));
+        holders.as_array().cloned().unwrap_or_default()
+    }
+
     /// What is a project's, as paths of the API, in an order in which it can be removed.
     #[must_use]
     pub fn objects(&self, project: &str) -> Vec<String> {
         let filters = of_project(project);
-        let owner = label(&format!("shiplap.owner={project}/default"));
-        let holders = self.get(&format!("/containers/json?all=1&filters={owner}"));
+        let holders = Value::from(self.holders(project));
         let networks = self.get(&format!("/networks?filters={filters}"));
         let volumes = self.get(&format!("/volumes?filters={filters}"));
         let containers = Value::from(self.containers(project));

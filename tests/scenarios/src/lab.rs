@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::engine::label;
@@ -44,8 +45,16 @@ impl Lab {
     /// If the folder or the images cannot be made.
     #[must_use]
     pub fn new(purpose: &str) -> Option<Self> {
+        Engine::connect().map(|engine| Self::on(engine, purpose))
+    }
+
+    /// A project on an engine of the caller's choice.
+    ///
+    /// # Panics
+    /// If the folder or the images cannot be made.
+    #[must_use]
+    pub fn on(engine: Engine, purpose: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let engine = Engine::connect()?;
         sweep(&engine);
         let images = Images::ensure(&engine);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -72,7 +81,8 @@ impl Lab {
         lab.set("API_PORT", &api.to_string());
         lab.set("STORE_PORT", &store.to_string());
         lab.set("WEB_PORT", &web.to_string());
-        Some(lab)
+        lab.set("DOCKER_HOST", &format!("unix://{}", lab.engine.socket().display()));
+        lab
     }
 
     /// The folder of the Compose file.
@@ -85,6 +95,12 @@ impl Lab {
     #[must_use]
     pub fn state(&self) -> PathBuf {
         self.folder.path().join("state")
+    }
+
+    /// The folder of the edge.
+    #[must_use]
+    pub fn edge_dir(&self) -> PathBuf {
+        self.folder.path().join("edge")
     }
 
     /// Writes a file of the project.
@@ -120,11 +136,11 @@ impl Lab {
     pub fn program(&self, program: &Path, words: &[&str]) -> Command {
         let mut command = Command::new(program);
         command.args(words).current_dir(self.dir()).env_clear();
-        let usual = ["PATH", "HOME", "USER", "DOCKER_HOST", "TMPDIR"];
+        let usual = ["PATH", "HOME", "USER", "TMPDIR"];
         command.envs(usual.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         command.env("COMPOSE_PROJECT_NAME", &self.project).env("NO_COLOR", "1");
         command.env("SHIPLAP_STATE_DIR", self.state());
-        command.env("SHIPLAP_EDGE_DIR", self.folder.path().join("edge"));
+        command.env("SHIPLAP_EDGE_DIR", self.edge_dir());
         command.envs(self.variables.lock().expect("no holder panics").iter());
         command
     }
@@ -133,6 +149,14 @@ impl Lab {
     #[must_use]
     pub fn start(&self, words: &[&str]) -> Running {
         Program::new(self.program(&binary("shiplap"), words)).start()
+    }
+
+    /// Starts `shiplap` with variables that no other run gets.
+    #[must_use]
+    pub fn start_with(&self, words: &[&str], variables: &[(&str, &str)]) -> Running {
+        let mut command = self.program(&binary("shiplap"), words);
+        command.envs(variables.iter().copied());
+        Program::new(command).start()
     }
 
     /// Runs `shiplap`.
@@ -153,6 +177,25 @@ impl Lab {
     pub fn newest(&self) -> Option<Value> {
         let shown = self.run(&["show", "--json"]);
         (shown.code == Some(0)).then(|| shown.json())
+    }
+
+    /// Ends what deployments of this project left running in the background, which would wait for
+    /// ten minutes to stop replicas that are gone by then.
+    ///
+    /// # Panics
+    /// If the processes of this machine cannot be listed.
+    pub fn end_background(&self) {
+        let own = format!("\0-p\0{}\0retire\0", self.project);
+        for entry in std::fs::read_dir("/proc").expect("there are processes").flatten() {
+            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let id = entry.file_name().to_string_lossy().parse().ok().and_then(Pid::from_raw);
+            if let Some(id) = id
+                && String::from_utf8_lossy(&line).contains(&own)
+            {
+                // It may have ended just now.
+                let _ = kill_process(id, Signal::KILL);
+            }
+        }
     }
 
     /// Identifiers of the running containers, by service.
@@ -207,6 +250,7 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        self.end_background();
         let mut left = self.engine.remove_project(&self.project);
         if let Some(edge) = edge_of(&self.engine, self.folder.path()) {
             left.extend(self.engine.delete(&format!("/containers/{edge}?force=1")).err());

@@ -100,6 +100,12 @@ impl Running {
         self.child.try_wait().expect("our own child can be waited for").is_none()
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         let id = self.child.id().try_into().expect("process ids are small");
@@ -118,13 +124,22 @@ impl Running {
     /// # Panics
     /// If that does not come in time.
     #[must_use]
-    pub fn finish(mut self) -> Run {
+    pub fn finish(self) -> Run {
+        self.finish_within(RUN_LIMIT)
+    }
+
+    /// Waits for its end, where that may take longer or must not take as long.
+    ///
+    /// # Panics
+    /// If that does not come in time.
+    #[must_use]
+    pub fn finish_within(mut self, limit: Duration) -> Run {
         let (child, began) = (&mut self.child, self.began);
         let status = loop {
             match child.try_wait().expect("our own child can be waited for") {
                 Some(status) => break status,
-                None if began.elapsed() > RUN_LIMIT => {
-                    panic!("{} ran over {RUN_LIMIT:?}: {}", self.words, read(&self.errors))
+                None if began.elapsed() > limit => {
+                    panic!("{} ran over {limit:?}: {}", self.words, read(&self.errors))
                 }
                 None => std::thread::sleep(Duration::from_millis(2)),
             }

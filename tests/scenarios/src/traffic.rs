@@ -95,6 +95,13 @@ impl Traffic {
         });
     }
 
+    /// How many requests have ended so far, and how many of them badly.
+    #[must_use]
+    pub fn so_far(&self) -> (u64, u64) {
+        let snapshots = self.loads.iter().map(|(_, load)| load.snapshot());
+        snapshots.fold((0, 0), |(sent, failed), now| (sent + now.sent, failed + now.failed))
+    }
+
     /// Ends, and asserts that every request was answered.
     ///
     /// # Panics

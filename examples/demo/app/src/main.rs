@@ -1,12 +1,13 @@
 //! The application that the demo deploys.
 //!
 //! One static binary that an image `FROM scratch` holds alone. The first argument chooses the
-//! role: `web`, `api`, `store` or `worker`, or `health PORT`, the container health check. `VERSION`
-//! is told in every answer, and `FAULT` breaks a release on purpose.
+//! role: `web`, `api`, `store` or `worker`; `migrate`, a job that ends; or `health PORT`, the container
+//! health check. `VERSION` is told in every answer, and `FAULT` breaks a release on purpose.
 
 mod api;
 mod client;
 mod http;
+mod migrate;
 mod settings;
 mod shutdown;
 mod store;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
-const USAGE: &str = "usage: app web | api | store | worker | health PORT";
+const USAGE: &str = "usage: app web | api | store | worker | migrate | health PORT";
 /// Long enough for every health check and every patience to end.
 const SLOW_START: Duration = Duration::from_secs(20);
 const EXIT_LATER: Duration = Duration::from_secs(3);
@@ -38,6 +39,10 @@ fn main() -> ExitCode {
     let exit = runtime.block_on(async {
         match words[..] {
             ["health", port] => health(port).await,
+            ["migrate"] => match migrate().await {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(message) => failed(&message),
+            },
             [role @ ("web" | "api" | "store" | "worker")] => match serve_role(role).await {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(message) => failed(&message),
@@ -70,6 +75,13 @@ async fn health(port: &str) -> ExitCode {
         Ok(Err(error)) => failed(&format!("{address} did not answer: {error}")),
         Err(_) => failed(&format!("{address} did not answer in {HEALTH_TIMEOUT:?}")),
     }
+}
+
+/// Does the job that a release needs done once.
+async fn migrate() -> Result<(), String> {
+    let settings = Settings::from_environment()?;
+    start_fault(&settings).await?;
+    migrate::run(&settings).await
 }
 
 /// Runs a role until it is told to stop.

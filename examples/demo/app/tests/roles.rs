@@ -256,3 +256,14 @@ fn check_health(port: u16) -> Output {
         .output()
         .unwrap()
 }
+
+#[test]
+fn migration_writes_down_each_time_that_it_ran() {
+    let folder = Folder::new("migrate");
+    for _ in 0..2 {
+        let output = Role::spawn("migrate", &[("DATA", folder.text())]).output();
+        assert!(output.status.success(), "{output:?}");
+    }
+    let lines = std::fs::read_to_string(folder.0.join("migrations.log")).unwrap();
+    assert_eq!(lines, "v7\nv7\n");
+}

@@ -1,0 +1,359 @@
+//! The deployer dies at every step: as soon as a line of its journal is written, and before and
+//! after each call that changes something at the engine or at the edge.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use shiplap_faults::{Journal, Line, Proxy, Recorder, Treatment, pick};
+use shiplap_scenarios::{Lab, Running, Traffic};
+
+use crate::shapes::{
+    DOWN, Disturbed, FIRST, HOLD, MANY, ROLLBACK, SCALE, Shape, Stage, Standing, UPDATE,
+};
+
+/// Between two looks at a journal: a fraction of the time that it takes to write a line.
+const LOOK: Duration = Duration::from_micros(200);
+/// How often a line is aimed at before it counts as too short to be met.
+const TRIES: usize = 3;
+/// How many points of each kind a sample has.
+const SAMPLE: usize = 3;
+/// Names the commands that come next, of all that are promised to work.
+const NEXT_VARIABLE: &str = "SHIPLAP_FAULTS_NEXT";
+
+/// Where it dies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Point {
+    /// When this is written.
+    Line(Line),
+    /// At the n-th call that changes something.
+    Call { to: Side, change: usize, treatment: Treatment },
+}
+
+/// Who is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Engine,
+    Edge,
+}
+
+/// What comes after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Resume,
+    Again,
+    Back,
+}
+
+/// Where it died.
+struct Death {
+    number: u64,
+    /// The place, worded alike in each deployment.
+    place: String,
+    /// Whether it is the one that was aimed at.
+    hit: bool,
+    /// Whether the deployment had come to its end.
+    over: bool,
+}
+
+/// A stage with all that disturbs it and looks at it.
+struct Matrix {
+    stage: Stage,
+    traffic: Option<Traffic>,
+    journal: Journal,
+    engine: Proxy,
+    edge: Option<Proxy>,
+    recorder: Recorder,
+    places: BTreeSet<String>,
+    nexts: Vec<Next>,
+    trials: usize,
+}
+
+fn killed_everywhere(shape: Shape) {
+    let Some(lab) = Lab::new(&format!("flt{}", shape.purpose)) else { return };
+    let mut matrix = Matrix::of(Stage::set(lab, shape));
+    let points = matrix.points();
+    for point in points {
+        matrix.aim(&point);
+    }
+    matrix.end();
+}
+
+impl Matrix {
+    fn of(stage: Stage) -> Self {
+        let fault = format!("kill -9 of the deployer: {}", stage.shape.name);
+        let promise = match stage.shape.disturbed {
+            Disturbed::First | Disturbed::Down => "there entirely, or not at all",
+            _ => "the new release or the old one, every request answered, each job once",
+        };
+        let nexts = nexts(stage.shape.disturbed);
+        let engine = Proxy::start(&stage.lab.dir().join("e.sock"), stage.lab.engine.socket());
+        // There is a ledger from the beginning: looking for the first line must not make it.
+        let _ = stage.lab.run(&["history"]);
+        if stage.shape.disturbed == Disturbed::First {
+            let mut stage = stage;
+            stage.deploy(stage.target());
+            stage.clear();
+            return Self::with(stage, engine, &fault, promise, nexts);
+        }
+        Self::with(stage, engine, &fault, promise, nexts)
+    }
+
+    fn with(stage: Stage, engine: Proxy, fault: &str, promise: &str, nexts: Vec<Next>) -> Self {
+        let (journal, traffic) = (Journal::of(&stage.lab), stage.traffic());
+        let edge = Some(edge_proxy(&stage.lab));
+        let recorder = Recorder::new("A deployer that dies", fault, promise);
+        let places = BTreeSet::new();
+        Self { stage, traffic, journal, engine, edge, recorder, places, nexts, trials: 0 }
+    }
+
+    /// Runs once undisturbed in each direction, to learn where it can be stopped.
+    fn points(&mut self) -> Vec<Point> {
+        let mut lines: Vec<Line> = Vec::new();
+        let mut calls = [0, 0];
+        for _ in 0..2 {
+            self.stage.reset();
+            let target = self.stage.target();
+            for proxy in self.proxies() {
+                proxy.treat(|_| Treatment::Pass);
+            }
+            let number = self.journal.newest() + 1;
+            let run = self.start(target).finish().exits(0);
+            drop(run);
+            self.stage.now = target;
+            for line in self.journal.lines(number) {
+                if !lines.contains(&line) {
+                    lines.push(line);
+                }
+            }
+            for (most, proxy) in calls.iter_mut().zip(self.proxies()) {
+                let changes = proxy.calls().iter().filter(|call| call.change.is_some()).count();
+                *most = changes.max(*most);
+            }
+        }
+        self.stage.reset();
+        let mut points = pick(lines.into_iter().map(Point::Line).collect(), SAMPLE);
+        for (to, most) in [Side::Engine, Side::Edge].into_iter().zip(calls) {
+            let at = |change| {
+                [Treatment::HoldBefore, Treatment::HoldAfter]
+                    .map(|treatment| Point::Call { to, change, treatment })
+            };
+            points.extend(pick((1..=most).flat_map(at).collect(), SAMPLE));
+        }
+        points
+    }
+
+    fn proxies(&self) -> Vec<&Proxy> {
+        [&self.engine].into_iter().chain(&self.edge).collect()
+    }
+
+    fn start(&self, target: Standing) -> Running {
+        let words = self.stage.words(target);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        self.stage.lab.start_with(&words, &[("DOCKER_HOST", &self.engine.address())])
+    }
+
+    /// Aims at a point until it is hit, or has proved too short.
+    fn aim(&mut self, point: &Point) {
+        for _ in 0..TRIES {
+            if self.trial(point) {
+                return;
+            }
+        }
+        self.recorder.came("too short to be met");
+    }
+
+    /// Kills it there, lets the next command put things in order, and looks at everything.
+    fn trial(&mut self, point: &Point) -> bool {
+        self.stage.reset();
+        let (old, new) = (self.stage.now, self.stage.target());
+        let before = self.traffic.as_ref().map_or((0, 0), Traffic::so_far);
+        let jobs = self.stage.job_runs();
+        let next = self.nexts[self.trials % self.nexts.len()];
+        self.trials += 1;
+        let death = self.kill(point, new);
+        for proxy in self.proxies() {
+            proxy.treat(|_| Treatment::Pass);
+        }
+        let mut wrong = Vec::new();
+        let run = self.follow(next, new);
+        let said = run.all();
+        let allowed: &[i32] = match next {
+            Next::Again => &[0],
+            _ if death.over => &[0, 1],
+            Next::Resume | Next::Back => &[0, 3],
+        };
+        if !run.code.is_some_and(|code| allowed.contains(&code)) {
+            wrong.push(format!("it ended with {:?}", run.code));
+        }
+        let is_new = self.stage.expected(new).runs(&self.stage.lab);
+        let came = match next {
+            Next::Again => new,
+            Next::Back => old,
+            Next::Resume if death.over || is_new => new,
+            Next::Resume => old,
+        };
+        let inspection = self.stage.inspect(came);
+        wrong.extend(inspection.wrong);
+        let ran = self.stage.job_runs() - jobs;
+        if ran > 1 || (came == new && self.stage.shape.job.is_some() && ran != 1) {
+            wrong.push(format!("the job ran {ran} times"));
+        }
+        let after = self.traffic.as_ref().map_or((0, 0), Traffic::so_far);
+        let failed = after.1 - before.1;
+        if failed > 0 {
+            wrong.push(format!("{failed} of {} requests failed", after.0 - before.0));
+        }
+        let seen = &mut self.recorder.seen;
+        seen.leaks += inspection.leaks;
+        seen.requests += after.0 - before.0;
+        seen.failed += failed;
+        if !death.over {
+            seen.crash_points += 1;
+            self.places.insert(death.place.clone());
+        }
+        if wrong.is_empty() {
+            let to = if came == new { "new" } else { "old" };
+            self.recorder.came(to);
+            self.stage.now = came;
+        } else {
+            let (number, place) = (death.number, &death.place);
+            let wrong = wrong.join("\n    ");
+            self.recorder.broke(format!(
+                "deployment {number} killed at {place}, then {next:?}:\n    {wrong}\n{said}"
+            ));
+            self.stage.heal();
+        }
+        self.stage.lab.end_background();
+        death.hit
+    }
+
+    fn kill(&self, point: &Point, target: Standing) -> Death {
+        let number = self.journal.newest() + 1;
+        let proxy = match point {
+            Point::Line(_) => None,
+            Point::Call { to: Side::Engine, .. } => Some(&self.engine),
+            Point::Call { to: Side::Edge, .. } => self.edge.as_ref(),
+        };
+        if let (Some(proxy), Point::Call { change, treatment, .. }) = (proxy, point) {
+            let (wanted, treatment) = (Some(*change), *treatment);
+            proxy.treat(move |call| if call.change == wanted { treatment } else { Treatment::Pass });
+        }
+        let mut deployer = self.start(target);
+        let mut held = None;
+        match (point, proxy) {
+            (Point::Call { .. }, Some(proxy)) => held = proxy.held(|| deployer.is_running()),
+            (Point::Line(line), _) => {
+                while !self.journal.lines(number).contains(line) && deployer.is_running() {
+                    std::thread::sleep(LOOK);
+                }
+            }
+            (Point::Call { .. }, None) => unreachable!("such a point needs an edge"),
+        }
+        deployer.signal(Signal::KILL);
+        let run = deployer.finish();
+        assert!(matches!(run.code, None | Some(0)), "{}", run.all());
+        let lines = self.journal.lines(number);
+        let last = lines.last().map_or("nothing written".to_owned(), Line::to_string);
+        let over = run.code.is_some() || self.journal.outcome(number).is_some();
+        let (place, hit) = match (point, held) {
+            (Point::Line(line), _) => (last, !over && lines.last() == Some(line)),
+            (Point::Call { treatment, .. }, Some(call)) => {
+                let when = if *treatment == Treatment::HoldBefore { "before" } else { "after" };
+                (format!("{when} {} {}, {last}", call.method, class(&call.path)), true)
+            }
+            (Point::Call { .. }, None) => (last, false),
+        };
+        Death { number, place, hit, over }
+    }
+
+    fn follow(&self, next: Next, target: Standing) -> shiplap_scenarios::Run {
+        let lab = &self.stage.lab;
+        let standby = self.stage.shape.standby;
+        match next {
+            Next::Resume => {
+                self.stage.announce(target);
+                lab.run(&["resume", "--yes", "--standby", standby])
+            }
+            Next::Again => {
+                let words = self.stage.words(target);
+                lab.run(&words.iter().map(String::as_str).collect::<Vec<_>>())
+            }
+            Next::Back => lab.run(&["rollback", "--yes", "--standby", standby]),
+        }
+    }
+
+    fn end(mut self) {
+        self.recorder.seen.distinct = self.places.len() as u64;
+        // Its socket goes back to its place before the project is taken down.
+        self.edge = None;
+        if let Some(traffic) = self.traffic.take() {
+            drop(traffic.end());
+        }
+        self.recorder.finish();
+    }
+}
+
+/// What can come next, and must put things in order.
+fn nexts(disturbed: Disturbed) -> Vec<Next> {
+    let named = std::env::var(NEXT_VARIABLE).unwrap_or_default();
+    let all = [("resume", Next::Resume), ("again", Next::Again), ("back", Next::Back)];
+    let some = all.into_iter().filter(|(name, next)| {
+        let chosen = named.is_empty() || named.split(',').any(|word| word == *name);
+        // There is nothing before the first deployment, and nothing that `down` left.
+        let fits = *next != Next::Back
+            || !matches!(disturbed, Disturbed::First | Disturbed::Down);
+        chosen && fits
+    });
+    some.map(|(_, next)| next).collect()
+}
+
+/// In front of the admin socket of a lab's edge.
+fn edge_proxy(lab: &Lab) -> Proxy {
+    let socket = lab.edge_dir().join("admin.sock");
+    let real = lab.edge_dir().join("real.sock");
+    // A listening socket goes along with its name.
+    std::fs::rename(&socket, &real).expect("the edge runs");
+    Proxy::start(&socket, &real)
+}
+
+/// `/containers/4f1c…/start` as `/containers/start`.
+fn class(path: &str) -> String {
+    let plain = |part: &&str| part.len() < 20 && !part.contains("shiplap-scn");
+    path.split('/').filter(plain).collect::<Vec<_>>().join("/")
+}
+
+#[test]
+fn start_first_update() {
+    killed_everywhere(UPDATE);
+}
+
+#[test]
+fn stop_first_update_with_hold() {
+    killed_everywhere(HOLD);
+}
+
+#[test]
+fn several_services_with_dependencies_and_a_job() {
+    killed_everywhere(MANY);
+}
+
+#[test]
+fn rollback() {
+    killed_everywhere(ROLLBACK);
+}
+
+#[test]
+fn first_deployment() {
+    killed_everywhere(FIRST);
+}
+
+#[test]
+fn scaling() {
+    killed_everywhere(SCALE);
+}
+
+#[test]
+fn taking_down() {
+    killed_everywhere(DOWN);
+}
