@@ -1,13 +1,15 @@
 # make build   the release binary
 # make check   format, lints, licences and the tests that need no engine
 # make test    check, and the tests on a real engine (started if none answers: Debian, root)
+# make test-faults   kill it anywhere, break engine and edge: everything, under 20 minutes (UPDATE=1
+#              writes docs/faults.md)
 # make demo    the main job, on a small project, under load
 # make bench   against Docker Compose v2, in the same run
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: build check fmt lint deny unit engine-tests test demo bench
+.PHONY: build check fmt lint deny unit engine-tests test test-faults demo bench
 
 # Cargo writes to target/TRIPLE since .cargo/config.toml names a target.
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
@@ -15,7 +17,7 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 RELEASE := $(TARGET_DIR)/$(HOST)/release
 
 # Packages whose tests talk to an engine. Each test says so and passes where none answers.
-ENGINE_PACKAGES := shiplap-engine shiplap-scenarios
+ENGINE_PACKAGES := shiplap-engine shiplap-scenarios shiplap-faults
 # Two at a time: each proxies a few hundred requests per second in a build for debugging.
 THREADS ?= 2
 
@@ -23,10 +25,12 @@ ifneq ($(shell command -v cargo-nextest),)
 RUN_TESTS := cargo nextest run --no-fail-fast
 RUN_SERIAL := $(RUN_TESTS) --test-threads $(THREADS)
 AFTER :=
+FAULT_TESTS := $(RUN_TESTS) --locked --profile faults --test-threads 3 -p shiplap-faults
 else
 RUN_TESTS := cargo test --no-fail-fast
 RUN_SERIAL := $(RUN_TESTS)
 AFTER := -- --test-threads $(THREADS)
+FAULT_TESTS := $(RUN_TESTS) --locked -p shiplap-faults -- --test-threads 3
 endif
 
 build:
@@ -64,6 +68,15 @@ engine-tests:
 
 test: check engine-tests
 	@echo "make test: all passed"
+
+# Those of the fault suite mostly wait, so three share two cores.
+test-faults: export SHIPLAP_FAULTS := all
+test-faults:
+	scripts/engine-up
+	cargo build --locked -p shiplap -p shiplap-demo-app -p shiplap-faults
+	rm -f $(TARGET_DIR)/$(HOST)/debug/fault-observations.jsonl
+	failed=0; $(FAULT_TESTS) || failed=$$?; \
+	UPDATE=$(UPDATE) $(TARGET_DIR)/$(HOST)/debug/fault-table; exit $$failed
 
 demo:
 	scripts/engine-up

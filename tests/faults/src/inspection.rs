@@ -96,7 +96,8 @@ impl Inspection {
             if Some(&seen.image) != image.as_ref() {
                 self.wrong.push(format!("of another release: {seen}"));
             }
-            let fits = if job { seen.status.starts_with("Exited (0)") } else { seen.state == "running" };
+            let fits =
+                if job { seen.status.starts_with("Exited (0)") } else { seen.state == "running" };
             if !fits {
                 self.wrong.push(format!("not as it should be: {seen}"));
             }

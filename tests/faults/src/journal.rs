@@ -1,6 +1,7 @@
 //! The journal of a lab, read while it is written.
 
 use std::fmt;
+use std::path::Path;
 
 use shiplap_ledger::SqliteLedger;
 use shiplap_model::{DeploymentState, Ledger as _, Scope, StepState};
@@ -35,7 +36,16 @@ impl Journal {
     /// If there is none, or it cannot be read.
     #[must_use]
     pub fn of(lab: &Lab) -> Self {
-        let ledger = SqliteLedger::open_existing(&lab.state());
+        Self::at(&lab.state(), lab)
+    }
+
+    /// Opens the ledger of a lab that keeps it elsewhere.
+    ///
+    /// # Panics
+    /// If there is none, or it cannot be read.
+    #[must_use]
+    pub fn at(folder: &Path, lab: &Lab) -> Self {
+        let ledger = SqliteLedger::open_existing(folder);
         let ledger = ledger.expect("the ledger can be read").expect("the lab has a ledger");
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         let scope = Scope { project: lab.project.clone(), environment: "default".to_owned() };
@@ -71,7 +81,10 @@ impl Journal {
     pub fn lines(&self, number: u64) -> Vec<Line> {
         let lines = self.runtime.block_on(self.ledger.journal(&self.scope, number));
         let lines = lines.unwrap_or_default();
-        lines.into_iter().map(|line| Line { what: plain(&line.what), state: word(line.state) }).collect()
+        lines
+            .into_iter()
+            .map(|line| Line { what: plain(&line.what), state: word(line.state) })
+            .collect()
     }
 
     /// Who deploys now.

@@ -2,16 +2,18 @@
 //! calls, an engine of one's own that may be broken, an inspection that finds what was left, and
 //! a record of what was seen.
 
+mod disk;
+mod extent;
 mod inspection;
 mod journal;
 mod observation;
 mod private;
 mod proxy;
-mod scope;
 
+pub use disk::SmallDisk;
+pub use extent::{Extent, pick};
 pub use inspection::{Expected, Inspection};
 pub use journal::{Journal, Line};
 pub use observation::{Observation, Recorder, read_all, table};
 pub use private::{PrivateEngine, Settings};
 pub use proxy::{Call, Proxy, Treatment};
-pub use scope::{Extent, pick};

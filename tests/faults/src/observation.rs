@@ -71,7 +71,7 @@ impl Recorder {
     pub fn finish(mut self) {
         self.write();
         let seen = &self.seen;
-        eprintln!("{}", serde_json::to_string(seen).expect("numbers and texts are JSON"));
+        eprintln!("{}", table(std::slice::from_ref(seen)));
         assert!(seen.broken.is_empty(), "{}:\n{}", seen.fault, seen.broken.join("\n"));
     }
 

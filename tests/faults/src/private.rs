@@ -72,7 +72,10 @@ impl PrivateEngine {
             .spawn();
         let mut keeper = keeper.expect("unshare can be started");
         let inside = until("a process is inside", START_LIMIT, || {
-            assert!(keeper.try_wait().ok()?.is_none(), "unshare ended: are namespaces allowed here?");
+            assert!(
+                keeper.try_wait().ok()?.is_none(),
+                "unshare ended: are namespaces allowed here?"
+            );
             child_of(keeper.id())
         });
         let seen = format!("/proc/{}/root{}/ready", inside.as_raw_nonzero(), data.display());

@@ -90,10 +90,17 @@ impl Engine {
     /// # Panics
     /// If the engine refuses.
     pub fn post(&self, path: &str, body: &Value) -> Value {
+        self.try_post(path, body).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Sends JSON.
+    ///
+    /// # Errors
+    /// What the engine says.
+    pub fn try_post(&self, path: &str, body: &Value) -> Result<Value, String> {
         let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
-        let answer = self.call("POST", path, "application/json", &body);
-        let answer = answer.unwrap_or_else(|error| panic!("{error}"));
-        serde_json::from_slice(&answer).unwrap_or(Value::Null)
+        let answer = self.call("POST", path, "application/json", &body)?;
+        Ok(serde_json::from_slice(&answer).unwrap_or(Value::Null))
     }
 
     /// Removes something.

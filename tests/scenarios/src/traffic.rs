@@ -38,11 +38,22 @@ impl Traffic {
     /// If that does not happen.
     #[must_use]
     pub fn start(streams: &[(u16, Kind, &str)]) -> Self {
+        let streams: Vec<_> =
+            streams.iter().map(|(port, kind, path)| (*port, *kind, *path, RATE)).collect();
+        Self::at_rates(&streams)
+    }
+
+    /// The same with so many requests per second of each.
+    ///
+    /// # Panics
+    /// If not every kind is answered.
+    #[must_use]
+    pub fn at_rates(streams: &[(u16, Kind, &str, f64)]) -> Self {
         shiplap_load::raise_open_file_limit();
         let loads = streams
             .iter()
-            .map(|(port, kind, path)| {
-                let mut config = Config::new(url(*port, path), RATE);
+            .map(|(port, kind, path, rate)| {
+                let mut config = Config::new(url(*port, path), *rate);
                 config.tag = Some("x-version".to_owned());
                 match kind {
                     Kind::KeepAlive => {}
@@ -58,7 +69,7 @@ impl Traffic {
             .collect();
         let traffic = Self { loads };
         until("every kind of request is answered", FLOWS_WITHIN, || {
-            traffic.loads.iter().all(|(_, load)| load.snapshot().ok > 20).then_some(())
+            traffic.loads.iter().all(|(_, load)| load.snapshot().ok > 5).then_some(())
         });
         traffic
     }

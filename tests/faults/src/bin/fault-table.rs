@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     };
     let table = table(&seen);
     print!("{table}");
-    if std::env::var_os("UPDATE").is_some() {
+    if std::env::var_os("UPDATE").is_some_and(|update| !update.is_empty()) {
         let page = Path::new("docs/faults.md");
         if let Err(error) = std::fs::write(page, format!("{BEFORE}{table}")) {
             eprintln!("error: {}: {error}", page.display());

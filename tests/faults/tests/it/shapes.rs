@@ -142,9 +142,7 @@ impl Stage {
         let Standing::Release { tag, replicas, edition } = self.now else { return BEGINNING };
         let other = if tag == "v1" { "v2" } else { "v1" };
         match self.shape.disturbed {
-            Disturbed::Update => {
-                Standing::Release { tag: other, replicas, edition: edition + 1 }
-            }
+            Disturbed::Update => Standing::Release { tag: other, replicas, edition: edition + 1 },
             Disturbed::Rollback => Standing::Release { tag: other, replicas, edition },
             Disturbed::Scale => Standing::Release { tag, replicas: 3 - replicas, edition },
             Disturbed::Down | Disturbed::First => Standing::Nothing,
@@ -243,21 +241,33 @@ impl Stage {
         }
     }
 
-    /// Requests to what is deployed; none where it comes from nothing or goes to nothing.
+    /// Requests to what is deployed, 130 or 180 a second; none where it comes from nothing or goes to nothing.
     pub fn traffic(&self) -> Option<Traffic> {
         let lab = &self.lab;
         if matches!(self.shape.disturbed, Disturbed::First | Disturbed::Down) {
             return None;
         }
-        Some(match self.shape.services {
-            ["store"] => Traffic::to_store(lab.store),
-            ["api"] => Traffic::to_api(lab.api),
-            _ => Traffic::start(&[
-                (lab.api, Kind::KeepAlive, "/version"),
-                (lab.web, Kind::NewConnections, "/version"),
-                (lab.store, Kind::Post, "/append"),
-            ]),
-        })
+        let rate = 60.0;
+        // Each makes the store wait for the disk, which others keep busy too.
+        let syncs = 10.0;
+        let streams = match self.shape.services {
+            ["store"] => [
+                (lab.store, Kind::KeepAlive, "/count", rate),
+                (lab.store, Kind::NewConnections, "/count", rate),
+                (lab.store, Kind::Post, "/append", syncs),
+            ],
+            ["api"] => [
+                (lab.api, Kind::KeepAlive, "/version", rate),
+                (lab.api, Kind::NewConnections, "/version", rate),
+                (lab.api, Kind::Post, "/orders", rate),
+            ],
+            _ => [
+                (lab.api, Kind::KeepAlive, "/version", rate),
+                (lab.web, Kind::NewConnections, "/version", rate),
+                (lab.store, Kind::Post, "/append", syncs),
+            ],
+        };
+        Some(Traffic::at_rates(&streams))
     }
 
     /// How often its job ran.
