@@ -17,6 +17,8 @@ pub struct Expected {
     pub replicas: BTreeMap<String, usize>,
     /// Services that end.
     pub jobs: Vec<String>,
+    /// Whether a plan has nothing to do then.
+    pub settled: bool,
 }
 
 /// What there is that should not be, or is not that should be.
@@ -33,13 +35,24 @@ impl Expected {
     #[must_use]
     pub fn of(tag: &str, replicas: &[(&str, usize)]) -> Self {
         let replicas = replicas.iter().map(|(name, number)| ((*name).to_owned(), *number));
-        Self { tag: Some(tag.to_owned()), replicas: replicas.collect(), jobs: Vec::new() }
+        Self {
+            tag: Some(tag.to_owned()),
+            replicas: replicas.collect(),
+            jobs: Vec::new(),
+            settled: true,
+        }
+    }
+
+    /// The same, not deployed by us.
+    #[must_use]
+    pub fn foreign(self) -> Self {
+        Self { settled: false, ..self }
     }
 
     /// Nothing.
     #[must_use]
     pub fn nothing() -> Self {
-        Self { tag: None, replicas: BTreeMap::new(), jobs: Vec::new() }
+        Self { tag: None, replicas: BTreeMap::new(), jobs: Vec::new(), settled: true }
     }
 
     /// With a job.
@@ -161,7 +174,7 @@ impl Inspection {
         if verified.code != Some(0) {
             self.wrong.push(verified.all());
         }
-        if let Some(tag) = &expected.tag {
+        if let Some(tag) = expected.tag.as_ref().filter(|_| expected.settled) {
             lab.set("TAG", tag);
             let plan = lab.run(&["plan", "--exit-code"]);
             if plan.code != Some(0) {

@@ -23,6 +23,16 @@ struct Trouble {
     promise: &'static str,
     tolerance: Tolerance,
     deed: Deed,
+    after: After,
+}
+
+/// What it takes to be whole again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    /// It is, by itself.
+    Itself,
+    /// The next command.
+    NextCommand,
 }
 
 fn troubled(shape: Shape, steps: &[&str], trouble: &Trouble) {
@@ -40,8 +50,10 @@ fn troubled(shape: Shape, steps: &[&str], trouble: &Trouble) {
         let run = deployer.finish();
         // The engine starts it again by itself.
         let place = format!("at {step}");
-        if scene.answers(&run, &place) {
-            scene.judge(&run, &place);
+        match trouble.after {
+            After::NextCommand => scene.mend(&run, &place),
+            After::Itself if scene.answers(&run, &place) => drop(scene.judge(&run, &place)),
+            After::Itself => {}
         }
         scene.stage.lab.end_background();
     }
@@ -119,6 +131,7 @@ fn worker_is_killed() {
         promise: IN_FLIGHT,
         tolerance: Tolerance::WhatBrokeHadThem,
         deed: kill_worker,
+        after: After::Itself,
     };
     troubled(UPDATE, STEPS, &trouble);
     troubled(HOLD, HELD, &trouble);
@@ -132,6 +145,7 @@ fn supervisor_is_killed() {
         promise: "the new release or the old one; nobody is answered until the engine has started it again",
         tolerance: Tolerance::WhatBrokeHadThem,
         deed: kill_supervisor,
+        after: After::Itself,
     };
     troubled(UPDATE, STEPS, &trouble);
 }
@@ -144,6 +158,7 @@ fn edge_is_restarted() {
         promise: "the new release or the old one; nobody is answered meanwhile",
         tolerance: Tolerance::WhatBrokeHadThem,
         deed: restart,
+        after: After::Itself,
     };
     troubled(UPDATE, STEPS, &trouble);
     troubled(HOLD, HELD, &trouble);
@@ -157,6 +172,7 @@ fn edge_is_removed() {
         promise: "the new release or the old one; nobody is answered until a command starts the edge",
         tolerance: Tolerance::WhatBrokeHadThem,
         deed: remove_container,
+        after: After::Itself,
     };
     let steps = ["switch", "watch"];
     troubled(UPDATE, &steps, &trouble);
@@ -167,9 +183,10 @@ fn table_is_torn_and_the_edge_dies() {
     let trouble = Trouble {
         purpose: "etorn",
         fault: "the edge's table is torn, and the edge is killed",
-        promise: "the new release or the old one; the table before serves meanwhile",
+        promise: "the new release or the old one, with the next command; the table before the torn one serves meanwhile",
         tolerance: Tolerance::WhatBrokeHadThem,
         deed: tear_table_and_restart,
+        after: After::NextCommand,
     };
     troubled(UPDATE, STEPS, &trouble);
 }
@@ -182,6 +199,7 @@ fn admin_socket_is_deleted() {
         promise: ANSWERED,
         tolerance: Tolerance::None,
         deed: delete_socket,
+        after: After::Itself,
     };
     troubled(UPDATE, STEPS, &trouble);
     troubled(HOLD, HELD, &trouble);
@@ -195,6 +213,7 @@ fn edge_is_upgraded() {
         promise: ANSWERED,
         tolerance: Tolerance::None,
         deed: upgrade,
+        after: After::Itself,
     };
     troubled(UPDATE, STEPS, &trouble);
     troubled(HOLD, HELD, &trouble);

@@ -5,7 +5,7 @@ use shiplap_faults::pick;
 use shiplap_scenarios::Lab;
 
 use crate::scene::{Scene, Tolerance};
-use crate::shapes::{Shape, Standing, UPDATE};
+use crate::shapes::{Shape, UPDATE};
 
 const SECTION: &str = "Hands on it";
 
@@ -24,7 +24,6 @@ fn removed(which: Which, shape: Shape, fault: &str) {
     scene.tolerate(Tolerance::WhatBrokeHadThem);
     for step in pick(vec!["create", "start", "gate", "switch", "watch", "drain"], 2) {
         let number = scene.next();
-        let (old, new) = (scene.stage.now, scene.stage.target());
         let mut deployer = scene.start(&[]);
         let state = if which == Which::New && step == "create" { "finished" } else { "started" };
         let mut hit = false;
@@ -34,25 +33,14 @@ fn removed(which: Which, shape: Shape, fault: &str) {
         }
         let run = deployer.finish();
         let place = format!("{which:?} at {step}");
-        match run.code {
-            Some(0) if hit => again(&mut scene, new, "new release", &place),
-            Some(1 | 3 | 4) if hit => again(&mut scene, old, "old release", &place),
-            _ => drop(scene.judge(&run, &place)),
+        if hit {
+            scene.mend(&run, &place);
+        } else {
+            scene.judge(&run, &place);
         }
         scene.stage.lab.end_background();
     }
     scene.close();
-}
-
-/// The next deployment of a release puts things in order, and everything is as it must be.
-fn again(scene: &mut Scene, standing: Standing, words: &str, place: &str) {
-    scene.stage.announce(standing);
-    let run = scene.stage.lab.run(&["deploy", "--yes"]);
-    if run.code == Some(0) {
-        scene.settle(standing, &format!("{words}, also after the next deployment"), place, &run);
-    } else {
-        scene.judge(&run, &format!("{place}, then the next deployment"));
-    }
 }
 
 fn remove(lab: &Lab, which: Which, number: u64) -> bool {

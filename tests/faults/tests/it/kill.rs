@@ -9,7 +9,7 @@ use shiplap_faults::{Journal, Line, Proxy, Recorder, Treatment, pick};
 use shiplap_scenarios::{Lab, Running, Traffic};
 
 use crate::shapes::{
-    DOWN, Disturbed, FIRST, HOLD, MANY, ROLLBACK, SCALE, Shape, Stage, Standing, UPDATE,
+    ADOPT, DOWN, Disturbed, FIRST, HOLD, MANY, ROLLBACK, SCALE, Shape, Stage, Standing, UPDATE,
 };
 
 /// Between two looks at a journal: a fraction of the time that it takes to write a line.
@@ -88,13 +88,14 @@ impl Matrix {
         let fault = format!("kill -9 of the deployer: {}", stage.shape.name);
         let promise = match stage.shape.disturbed {
             Disturbed::First | Disturbed::Down => "there entirely, or not at all",
+            Disturbed::Adopt => "taken over, or as Compose left it",
             _ => "the new release or the old one, every request answered, each job once",
         };
         let nexts = nexts(stage.shape.disturbed);
         let engine = Proxy::start(&stage.lab.dir().join("e.sock"), stage.lab.engine.socket());
         // There is a ledger from the beginning: looking for the first line must not make it.
         let _ = stage.lab.run(&["history"]);
-        if stage.shape.disturbed == Disturbed::First {
+        if matches!(stage.shape.disturbed, Disturbed::First | Disturbed::Adopt) {
             let mut stage = stage;
             stage.deploy(stage.target());
             stage.clear();
@@ -315,7 +316,8 @@ fn nexts(disturbed: Disturbed) -> Vec<Next> {
     let some = all.into_iter().filter(|(name, next)| {
         let chosen = named.is_empty() || named.split(',').any(|word| word == *name);
         // There is nothing before the first deployment, and nothing that `down` left.
-        let fits = *next != Next::Back || !matches!(disturbed, Disturbed::First | Disturbed::Down);
+        let fits = *next != Next::Back
+            || !matches!(disturbed, Disturbed::First | Disturbed::Down | Disturbed::Adopt);
         chosen && fits
     });
     some.map(|(_, next)| next).collect()
@@ -374,4 +376,9 @@ fn scaling() {
 #[test]
 fn taking_down() {
     killed_everywhere(DOWN);
+}
+
+#[test]
+fn taking_over_from_compose() {
+    killed_everywhere(ADOPT);
 }

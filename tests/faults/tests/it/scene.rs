@@ -153,6 +153,27 @@ impl Scene {
         self.settle(standing, words, place, run).then_some(standing)
     }
 
+    /// Judges a command after which something may be amiss that nobody but the next one can mend:
+    /// whichever release it came to, deploying that one puts everything in order.
+    pub fn mend(&mut self, run: &Run, place: &str) {
+        let (standing, words) = match run.code {
+            Some(0) => (self.stage.target(), "new release"),
+            Some(1 | 3 | 4) => (self.stage.now, "old release"),
+            _ => {
+                self.broke(place, &[format!("it ended with {:?}", run.code)], run);
+                return;
+            }
+        };
+        self.stage.announce(standing);
+        let next = self.stage.lab.run(&["deploy", "--yes", "--standby", "0"]);
+        if next.code == Some(0) {
+            self.settle(standing, &format!("{words}, whole after the next command"), place, run);
+        } else {
+            let wrong = format!("the next deployment could not mend it: {}", next.all());
+            self.broke(place, &[wrong], run);
+        }
+    }
+
     /// Looks at everything, and takes it that a release is current from now on.
     pub fn settle(&mut self, standing: Standing, words: &str, place: &str, run: &Run) -> bool {
         let inspection = self.stage.inspect(standing);

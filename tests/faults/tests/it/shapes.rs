@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use serde_json::{Value, json};
 use shiplap_faults::{Expected, Inspection};
 use shiplap_scenarios::{Kind, Lab, Run, Traffic};
 
@@ -20,6 +21,8 @@ pub enum Disturbed {
     Scale,
     /// `down`.
     Down,
+    /// `deploy` over what Compose started.
+    Adopt,
 }
 
 /// A shape.
@@ -92,11 +95,22 @@ pub const SCALE: Shape = Shape {
 pub const DOWN: Shape =
     Shape { name: "down", purpose: "down", disturbed: Disturbed::Down, standby: "0", ..UPDATE };
 
+/// Over a container whose port the engine publishes.
+pub const ADOPT: Shape = Shape {
+    name: "taking over from Compose",
+    purpose: "adopt",
+    disturbed: Disturbed::Adopt,
+    standby: "0",
+    ..UPDATE
+};
+
 /// What is current.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// Nothing is there.
     Nothing,
+    /// A container as Compose starts it.
+    Foreign,
     /// A release.
     Release {
         /// The tag of its images.
@@ -130,7 +144,7 @@ impl Stage {
         fs::create_dir_all(&jobs).unwrap();
         lab.set("JOBS", &jobs.display().to_string());
         let mut stage = Self { lab, shape, now: Standing::Nothing };
-        if shape.disturbed != Disturbed::First {
+        if !matches!(shape.disturbed, Disturbed::First | Disturbed::Adopt) {
             stage.deploy(Standing::Release { tag: "v2", replicas: 1, edition: 0 });
             stage.deploy(BEGINNING);
         }
@@ -145,7 +159,7 @@ impl Stage {
             Disturbed::Update => Standing::Release { tag: other, replicas, edition: edition + 1 },
             Disturbed::Rollback => Standing::Release { tag: other, replicas, edition },
             Disturbed::Scale => Standing::Release { tag, replicas: 3 - replicas, edition },
-            Disturbed::Down | Disturbed::First => Standing::Nothing,
+            Disturbed::Down | Disturbed::First | Disturbed::Adopt => Standing::Nothing,
         }
     }
 
@@ -188,7 +202,11 @@ impl Stage {
 
     /// What there must be.
     pub fn expected(&self, standing: Standing) -> Expected {
-        let Standing::Release { tag, replicas, .. } = standing else { return Expected::nothing() };
+        let (tag, replicas) = match standing {
+            Standing::Nothing => return Expected::nothing(),
+            Standing::Foreign => return Expected::of("v2", &[("api", 1)]).foreign(),
+            Standing::Release { tag, replicas, .. } => (tag, replicas),
+        };
         let services: Vec<_> = self.shape.services.iter().map(|name| (*name, replicas)).collect();
         let expected = Expected::of(tag, &services);
         match self.shape.job {
@@ -232,10 +250,52 @@ impl Stage {
         self.now = Standing::Nothing;
     }
 
+    /// Makes a network and a container as Compose does.
+    fn compose_up(&mut self) {
+        let (lab, project) = (&self.lab, &self.lab.project);
+        let network = format!("{project}_default");
+        lab.engine.post(
+            "/networks/create",
+            &json!({"Name": network, "Labels": {
+                "com.docker.compose.project": project,
+                "com.docker.compose.network": "default",
+                "com.docker.compose.version": "2.30.0",
+            }}),
+        );
+        let labels = json!({
+            "com.docker.compose.project": project,
+            "com.docker.compose.service": "api",
+            "com.docker.compose.container-number": "1",
+            "com.docker.compose.oneoff": "False",
+            "com.docker.compose.config-hash": "0",
+            "com.docker.compose.version": "2.30.0",
+        });
+        lab.engine.post(
+            &format!("/containers/create?name={project}-api-1"),
+            &json!({
+                "Image": format!("{}:v2", lab.images.name),
+                "Cmd": ["api"],
+                "Labels": labels,
+                "ExposedPorts": {"9000/tcp": {}},
+                "HostConfig": {
+                    "NetworkMode": network,
+                    "PortBindings": {"9000/tcp": [{"HostPort": lab.api.to_string()}]},
+                },
+                "NetworkingConfig": {"EndpointsConfig": {network.clone(): {"Aliases": ["api"]}}},
+            }),
+        );
+        lab.engine.post(&format!("/containers/{project}-api-1/start"), &Value::Null);
+        self.now = Standing::Foreign;
+    }
+
     /// Back to where a disturbed command can begin.
     pub fn reset(&mut self) {
         match (self.shape.disturbed, self.now) {
             (Disturbed::First, Standing::Release { .. }) => self.clear(),
+            (Disturbed::Adopt, Standing::Release { .. } | Standing::Nothing) => {
+                self.clear();
+                self.compose_up();
+            }
             (Disturbed::Down, Standing::Nothing) => self.deploy(BEGINNING),
             _ => {}
         }
@@ -244,7 +304,8 @@ impl Stage {
     /// Requests to what is deployed, 130 or 180 a second; none where it comes from nothing or goes to nothing.
     pub fn traffic(&self) -> Option<Traffic> {
         let lab = &self.lab;
-        if matches!(self.shape.disturbed, Disturbed::First | Disturbed::Down) {
+        // The engine's own port is closed for the moment in which the edge takes it over.
+        if matches!(self.shape.disturbed, Disturbed::First | Disturbed::Down | Disturbed::Adopt) {
             return None;
         }
         let rate = 60.0;
