@@ -9,6 +9,7 @@ mod journal;
 mod observation;
 mod private;
 mod proxy;
+mod requests;
 
 pub use disk::SmallDisk;
 pub use extent::{Extent, pick};
@@ -17,3 +18,4 @@ pub use journal::{Journal, Line};
 pub use observation::{Observation, Recorder, read_all, table};
 pub use private::{PrivateEngine, Settings};
 pub use proxy::{Call, Proxy, Treatment};
+pub use requests::Requests;

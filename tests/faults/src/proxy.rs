@@ -303,3 +303,73 @@ fn last_of_its_connection(head: &str) -> Vec<u8> {
         lines.filter(|line| !line.to_ascii_lowercase().starts_with("connection:")).collect();
     format!("{}\r\nConnection: close\r\n\r\n", kept.join("\r\n")).into_bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::{Proxy, Treatment};
+
+    /// Answers every call with 204, and counts them.
+    fn upstream(path: &Path) -> Arc<AtomicUsize> {
+        let (listener, served) = (UnixListener::bind(path).unwrap(), Arc::new(AtomicUsize::new(0)));
+        let count = served.clone();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let mut head = [0; 1024];
+                let read = stream.read(&mut head).unwrap();
+                assert!(String::from_utf8_lossy(&head[..read]).contains("Connection: close"));
+                count.fetch_add(1, Ordering::SeqCst);
+                stream.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").unwrap();
+            }
+        });
+        served
+    }
+
+    fn call(proxy: &Proxy, method: &str, path: &str) -> String {
+        let mut stream = UnixStream::connect(proxy.path()).unwrap();
+        write!(stream, "{method} {path} HTTP/1.1\r\nHost: d\r\n\r\n").unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        // Being cut off is an answer too.
+        let _ = stream.read_to_string(&mut answer);
+        answer
+    }
+
+    #[test]
+    fn each_call_is_treated_as_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let served = upstream(&folder.path().join("up"));
+        let proxy = Proxy::start(&folder.path().join("proxy"), &folder.path().join("up"));
+        assert!(call(&proxy, "GET", "/v1.41/info").starts_with("HTTP/1.1 204"));
+        for (treatment, answer, reached) in [
+            (Treatment::Refuse, "HTTP/1.1 500", 1),
+            (Treatment::CutBefore, "", 1),
+            (Treatment::CutAfter, "", 2),
+            (Treatment::Pass, "HTTP/1.1 204", 3),
+        ] {
+            proxy.treat(
+                move |call| if call.change == Some(1) { treatment } else { Treatment::Pass },
+            );
+            let got = call(&proxy, "POST", "/v1.41/containers/create?name=a");
+            assert!(got.starts_with(answer) && got.is_empty() == answer.is_empty(), "{got}");
+            assert_eq!(served.load(Ordering::SeqCst), reached, "{treatment:?}");
+            assert_eq!(proxy.calls()[0].path, "/containers/create");
+        }
+    }
+
+    #[test]
+    fn one_that_vanished_is_reached_when_it_is_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let _served = upstream(&folder.path().join("up"));
+        let proxy = Proxy::start(&folder.path().join("proxy"), &folder.path().join("up"));
+        proxy.vanish();
+        assert!(UnixStream::connect(proxy.path()).is_err());
+        proxy.listen();
+        assert!(call(&proxy, "GET", "/_ping").starts_with("HTTP/1.1 204"));
+    }
+}

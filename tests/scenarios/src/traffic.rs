@@ -106,11 +106,10 @@ impl Traffic {
         });
     }
 
-    /// How many requests have ended so far, and how many of them badly.
+    /// What became of each kind since the start or the latest cut; requests are sent on.
     #[must_use]
-    pub fn so_far(&self) -> (u64, u64) {
-        let snapshots = self.loads.iter().map(|(_, load)| load.snapshot());
-        snapshots.fold((0, 0), |(sent, failed), now| (sent + now.sent, failed + now.failed))
+    pub fn cut(&self) -> BTreeMap<String, Report> {
+        self.loads.iter().map(|(name, load)| (name.clone(), load.cut())).collect()
     }
 
     /// Ends, and asserts that every request was answered.

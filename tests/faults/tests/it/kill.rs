@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use shiplap_faults::{Journal, Line, Proxy, Recorder, Treatment, pick};
+use shiplap_faults::{Journal, Line, Proxy, Recorder, Requests, Treatment, pick};
 use shiplap_scenarios::{Lab, Running, Traffic};
 
 use crate::shapes::{
@@ -176,7 +176,7 @@ impl Matrix {
     fn trial(&mut self, point: &Point) -> bool {
         self.stage.reset();
         let (old, new) = (self.stage.now, self.stage.target());
-        let before = self.traffic.as_ref().map_or((0, 0), Traffic::so_far);
+        let _before = Requests::since_last(self.traffic.as_ref());
         let jobs = self.stage.job_runs();
         // Shifted once per round: points come in pairs, and would always be followed by the same.
         let number = self.nexts.len();
@@ -210,15 +210,12 @@ impl Matrix {
         if ran > 1 || (came == new && self.stage.shape.job.is_some() && ran != 1) {
             wrong.push(format!("the job ran {ran} times"));
         }
-        let after = self.traffic.as_ref().map_or((0, 0), Traffic::so_far);
-        let failed = after.1 - before.1;
-        if failed > 0 {
-            wrong.push(format!("{failed} of {} requests failed", after.0 - before.0));
-        }
+        let requests = Requests::since_last(self.traffic.as_ref());
+        wrong.extend(requests.complaint());
         let seen = &mut self.recorder.seen;
         seen.leaks += inspection.leaks;
-        seen.requests += after.0 - before.0;
-        seen.failed += failed;
+        seen.requests += requests.sent;
+        seen.failed += requests.failed();
         if !death.over {
             seen.crash_points += 1;
             self.places.insert(death.place.clone());
@@ -300,8 +297,10 @@ impl Matrix {
 
     fn end(mut self) {
         self.recorder.seen.distinct = self.places.len() as u64;
-        // Its socket goes back to its place before the project is taken down.
+        // The edge's own socket goes back to its place.
         self.edge = None;
+        let folder = self.stage.lab.edge_dir();
+        std::fs::rename(folder.join("real.sock"), folder.join("admin.sock")).expect("it is there");
         if let Some(traffic) = self.traffic.take() {
             drop(traffic.end());
         }

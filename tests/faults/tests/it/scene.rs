@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use shiplap_faults::{Journal, Recorder};
+use shiplap_faults::{Journal, Recorder, Requests};
 use shiplap_scenarios::{Lab, Run, Running, Traffic, get};
 
 use crate::shapes::{Shape, Stage, Standing};
@@ -25,8 +25,6 @@ pub struct Scene {
     /// What is seen.
     pub recorder: Recorder,
     traffic: Option<Traffic>,
-    /// Requests before what happens now.
-    before: (u64, u64),
     tolerance: Tolerance,
 }
 
@@ -60,7 +58,7 @@ impl Scene {
         let traffic = stage.traffic();
         let recorder = Recorder::new(section, fault, promise);
         let tolerance = Tolerance::None;
-        Self { stage, journal, recorder, traffic, before: (0, 0), tolerance }
+        Self { stage, journal, recorder, traffic, tolerance }
     }
 
     /// What may happen to requests from now on.
@@ -83,7 +81,7 @@ impl Scene {
 
     /// Counts requests from now on.
     pub fn begin(&mut self) {
-        self.before = self.traffic.as_ref().map_or((0, 0), Traffic::so_far);
+        let _before = Requests::since_last(self.traffic.as_ref());
     }
 
     /// Waits for a line of the journal; false if the deployer ended before.
@@ -191,13 +189,10 @@ impl Scene {
 
     /// Counts requests since the beginning of what happened; a complaint if too many failed.
     fn requests(&mut self) -> Option<String> {
-        let after = self.traffic.as_ref()?.so_far();
-        let (sent, failed) = (after.0 - self.before.0, after.1 - self.before.1);
-        self.recorder.seen.requests += sent;
-        self.recorder.seen.failed += failed;
-        self.before = after;
-        let too_many = failed > 0 && self.tolerance == Tolerance::None;
-        too_many.then(|| format!("{failed} of {sent} requests failed"))
+        let requests = Requests::since_last(self.traffic.as_ref());
+        self.recorder.seen.requests += requests.sent;
+        self.recorder.seen.failed += requests.failed();
+        requests.complaint().filter(|_| self.tolerance == Tolerance::None)
     }
 
     fn broke(&mut self, place: &str, wrong: &[String], run: &Run) {
