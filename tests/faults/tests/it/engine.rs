@@ -38,10 +38,14 @@ fn away(shape: Shape, purpose: &str, live_restore: bool, away: Away, steps: &[&s
     };
     let with = if live_restore { "with live-restore" } else { "without live-restore" };
     let fault = format!("{how}, {with}: {}", shape.name);
-    let promise = if live_restore {
-        "the new release or the old one, every request answered"
-    } else {
-        "the new release or the old one; nobody is answered while containers are down"
+    let promise = match (live_restore, away) {
+        (true, _) => "the new release or the old one, every request answered",
+        (false, Away::Killed) => {
+            "the new release or the old one, with the next command: the engine leaves containers down"
+        }
+        (false, Away::Restarted | Away::Stopped(_)) => {
+            "the new release or the old one; nobody is answered while containers are down"
+        }
     };
     let mut scene = Scene::open(lab, shape, SECTION, &fault, promise);
     if !live_restore {
@@ -65,7 +69,11 @@ fn away(shape: Shape, purpose: &str, live_restore: bool, away: Away, steps: &[&s
         let run = deployer.finish_within(Duration::from_secs(240));
         // Containers that the engine starts again need a moment, whoever is current.
         let place = format!("at {step}");
-        if scene.answers(&run, &place) {
+        if away == Away::Killed && !live_restore {
+            // An engine that was killed ends what it finds running, and takes that for the wish of
+            // a user: `unless-stopped` stays down (seen with 20.10).
+            scene.mend(&run, &place);
+        } else if scene.answers(&run, &place) {
             scene.judge(&run, &place);
         }
         scene.stage.lab.end_background();

@@ -120,7 +120,10 @@ impl Scene {
             }
             std::thread::sleep(LOOK);
         }
-        self.broke(place, &[format!("nobody answered for {ANSWER_LIMIT:?}")], run);
+        let edge = lab.run(&["edge", "status", "--json"]).all();
+        let wrong =
+            [format!("nobody answered for {ANSWER_LIMIT:?}"), lab.run(&["status"]).all(), edge];
+        self.broke(place, &wrong, run);
         false
     }
 
