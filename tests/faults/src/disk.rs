@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -11,13 +11,11 @@ use shiplap_scenarios::{skip, until};
 
 const START_LIMIT: Duration = Duration::from_secs(20);
 
-/// A small disk, seen by a process of its own only, and by others through that one: it is gone
-/// when that process ends, however this one does.
+/// A small disk. A process of its own takes it away in the end, also if this one is killed.
 #[derive(Debug)]
 pub struct SmallDisk {
-    path: PathBuf,
+    folder: tempfile::TempDir,
     keeper: Child,
-    _folder: tempfile::TempDir,
 }
 
 impl SmallDisk {
@@ -32,26 +30,26 @@ impl SmallDisk {
         }
         let folder = tempfile::Builder::new().prefix("sldsk-").tempdir();
         let folder = folder.expect("a temporary folder can be made");
-        // It ends with its standard input, which ends with us.
-        let script = r#"mount -t tmpfs -o "size=$1" faults "$2" && touch "$2/ready" && exec cat"#;
-        let keeper = Command::new("unshare")
-            .args(["--mount", "sh", "-c", script, "sh", size])
+        // Its standard input ends when we do. Programs that still look at it keep it until they end.
+        let script = r#"mount -t tmpfs -o "size=$1" faults "$2" && touch "$2/ready" && cat
+            umount --lazy "$2""#;
+        let keeper = Command::new("sh")
+            .args(["-c", script, "sh", size])
             .arg(folder.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn();
-        let keeper = keeper.expect("unshare can be started");
-        let root = PathBuf::from(format!("/proc/{}/root", keeper.id()));
-        let inside = folder.path().strip_prefix("/").expect("a temporary folder has a full path");
-        let path = root.join(inside);
-        until("the disk is there", START_LIMIT, || path.join("ready").exists().then_some(()));
-        Some(Self { path, keeper, _folder: folder })
+        let keeper = keeper.expect("a shell can be started");
+        let disk = Self { folder, keeper };
+        let ready = disk.path().join("ready");
+        until("the disk is there", START_LIMIT, || ready.exists().then_some(()));
+        Some(disk)
     }
 
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
+        self.folder.path()
     }
 
     /// Leaves no space.
@@ -59,7 +57,7 @@ impl SmallDisk {
     /// # Panics
     /// If it is gone.
     pub fn fill(&self) {
-        let mut file = fs::File::create(self.path.join("filler")).expect("a file can be made");
+        let mut file = fs::File::create(self.path().join("filler")).expect("a file can be made");
         for size in [64 * 1024, 4096, 1] {
             let block = vec![1; size];
             while file.write_all(&block).is_ok() {}
@@ -69,13 +67,14 @@ impl SmallDisk {
     /// Gives it back.
     pub fn free(&self) {
         // It was not filled, then.
-        let _ = fs::remove_file(self.path.join("filler"));
+        let _ = fs::remove_file(self.path().join("filler"));
     }
 }
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let _ = self.keeper.kill();
+        // Its folder can only be removed once nothing is mounted there.
+        drop(self.keeper.stdin.take());
         let _ = self.keeper.wait();
     }
 }

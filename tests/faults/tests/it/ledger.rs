@@ -26,7 +26,7 @@ fn disk_fills_up_while_journaling() {
     let mut scene = Scene::open_at(lab, UPDATE, SECTION, fault, promise, disk.path());
     for step in pick(vec!["create", "gate", "switch", "watch", "drain", "freeze"], 2) {
         let number = scene.next();
-        let (old, new) = (scene.stage.now, scene.stage.target());
+        let new = scene.stage.target();
         let mut deployer = scene.start(&[]);
         if scene.reaches(number, step, "started", &mut deployer) {
             disk.fill();
@@ -36,17 +36,23 @@ fn disk_fills_up_while_journaling() {
         disk.free();
         let place = format!("at {step}");
         // Its end could not be written down: what comes next does that, and puts things in order.
+        scene.stage.announce(new);
         let next = scene.stage.lab.run(&["deploy", "--yes"]);
-        let _ = (old, new);
-        if matches!(run.code, Some(0 | 3 | 4)) && next.code == Some(0) {
-            scene.settle(
-                new,
-                &format!("ended with {}, then new", run.code.unwrap_or(-1)),
-                &place,
-                &run,
-            );
+        let words = match run.code {
+            Some(0) => "new release",
+            Some(3) => "old release, undone; new with the next command",
+            Some(4) => "left as it was; new with the next command",
+            _ => {
+                let code = run.code;
+                let wrong = format!("{place}: it ended with {code:?}, which is not what it did");
+                scene.recorder.broke(format!("{wrong}\n{}", run.all()));
+                "put in order by the next command"
+            }
+        };
+        if next.code == Some(0) {
+            scene.settle(new, words, &place, &run);
         } else {
-            scene.judge(&run, &place);
+            scene.judge(&next, &format!("{place}, then the next deployment"));
         }
         scene.stage.lab.end_background();
     }

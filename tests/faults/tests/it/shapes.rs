@@ -236,7 +236,7 @@ impl Stage {
         if !self.expected(BEGINNING).runs(&self.lab) {
             let _ = again(&["down", "--yes"]);
             let _ = self.lab.engine.remove_project(&self.lab.project);
-            let _ = again(&["deploy", "--yes", "--standby", "0"]);
+            again(&["deploy", "--yes", "--standby", "0"]).ok();
         }
         self.now = BEGINNING;
         if self.shape.disturbed == Disturbed::First {
