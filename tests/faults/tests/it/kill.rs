@@ -252,12 +252,15 @@ impl Matrix {
                 .treat(move |call| if call.change == wanted { treatment } else { Treatment::Pass });
         }
         let mut deployer = self.start(target);
-        let mut held = None;
+        let (mut held, mut written) = (None, Vec::new());
         match (point, proxy) {
             (Point::Call { .. }, Some(proxy)) => held = proxy.held(|| deployer.is_running()),
             (Point::Line(line), _) => {
-                while !self.journal.lines(number).contains(line) && deployer.is_running() {
+                // Several lines may appear at once, where steps are side by side.
+                written = self.journal.lines(number);
+                while !written.contains(line) && deployer.is_running() {
                     std::thread::sleep(LOOK);
+                    written = self.journal.lines(number);
                 }
             }
             (Point::Call { .. }, None) => unreachable!("such a point needs an edge"),
@@ -269,7 +272,8 @@ impl Matrix {
         let last = lines.last().map_or("nothing written".to_owned(), Line::to_string);
         let over = run.code.is_some() || self.journal.outcome(number).is_some();
         let (place, hit) = match (point, held) {
-            (Point::Line(line), _) => (last, !over && lines.last() == Some(line)),
+            (Point::Line(line), _) if !over && lines == written => (line.to_string(), true),
+            (Point::Line(_), _) => (last, false),
             (Point::Call { treatment, .. }, Some(call)) => {
                 let when = if *treatment == Treatment::HoldBefore { "before" } else { "after" };
                 (format!("{when} {} {}, {last}", call.method, class(&call.path)), true)
