@@ -303,6 +303,12 @@ fn sweep(engine: &Engine) {
             let _ = engine.delete(&format!("/containers/{id}?force=1"));
         }
     }
+    let folders = std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
+    for folder in folders {
+        if is_left_over(&folder.file_name().to_string_lossy(), FOLDER) {
+            let _ = std::fs::remove_dir_all(folder.path());
+        }
+    }
 }
 
 /// `shiplap-scn-update-4711-0` is left over if there is no process 4711.
