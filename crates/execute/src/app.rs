@@ -13,10 +13,10 @@ use std::sync::Arc;
 
 use shiplap_compose::Loaded;
 use shiplap_model::{
-    Engine, EngineError, LeaseHeld, Ledger, LedgerError, Observed, Outcome, Plan, Refusal, Router,
-    RouterError, Scope,
+    Engine, EngineError, LeaseHeld, Ledger, LedgerError, Limits, Observed, Outcome, Plan, Refusal,
+    Router, RouterError, Scope,
 };
-use shiplap_plan::{Limits, Selection, Standby};
+use shiplap_plan::{Selection, Standby};
 
 use crate::{Cancel, KeepFailed, Reporter};
 

@@ -10,11 +10,11 @@ use shiplap_compose::model::Project;
 use shiplap_model::{
     AnonymousVolumes, BuildRequest, ContainerState, CreateReplica, DEPLOYMENT, Desired, Engine,
     EngineError, EngineErrorKind, EngineInfo, EngineNetwork, EngineVolume, ExecResult, Fields,
-    ImageInfo, ImagePin, Observed, ObservedContainer, ObservedNetwork, ObservedVolume, Progress,
-    ProgressSink, RegistryAnswer, ServiceSpec,
+    ImageInfo, ImagePin, Mark, Observed, ObservedContainer, ObservedNetwork, ObservedVolume,
+    Progress, ProgressSink, RegistryAnswer, Scope, ServiceSpec,
 };
 
-use crate::calls::{Calls, Fate};
+use crate::calls::{Calls, Fate, Injected};
 use crate::state::{Container, State, fake_facts};
 
 /// An engine in memory.
@@ -37,7 +37,7 @@ impl FakeEngine {
     }
 
     async fn enter(&self, text: &str) -> Result<Fate, EngineError> {
-        self.calls.enter(format!("engine.{text}")).await.map_err(|_| injected(text))
+        self.calls.enter(format!("engine.{text}")).await.map_err(|what| injected(text, what))
     }
 
     /// Lets a call in, works, and ends it.
@@ -47,8 +47,12 @@ impl FakeEngine {
         work: impl FnOnce(&mut State, &str) -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
         let fate = self.enter(&text).await?;
-        let worked = work(&mut self.state(), &text);
-        fate.end().await.map_err(|_| injected(&text))?;
+        let worked = {
+            let mut state = self.state();
+            state.come_back();
+            work(&mut state, &text)
+        };
+        fate.end().await.map_err(|what| injected(&text, what))?;
         worked
     }
 
@@ -73,6 +77,7 @@ impl FakeEngine {
             has_healthcheck: false,
             created_ms: 0,
             started_ms: None,
+            comes_back: None,
             looks: 0,
             looks_once_routed: 0,
             was_routed: false,
@@ -138,8 +143,12 @@ impl FakeEngine {
     }
 }
 
-fn injected(doing: &str) -> EngineError {
-    error(EngineErrorKind::Internal, doing, "injected")
+fn injected(doing: &str, what: Injected) -> EngineError {
+    match what {
+        Injected::Fault => error(EngineErrorKind::Internal, doing, "injected"),
+        Injected::Kind(kind) => error(kind, doing, "injected"),
+        Injected::Away => error(EngineErrorKind::Unreachable, doing, "nobody is there"),
+    }
 }
 
 fn has_healthcheck(spec: &ServiceSpec, image: Option<&ImageInfo>) -> bool {
@@ -291,7 +300,7 @@ fn start(state: &mut State, name: &str, doing: &str) -> Result<(), EngineError> 
     container.checks = 0;
     container.probes = 0;
     if let Some((0, code)) = script.exits {
-        exit(state, &id, code);
+        end(state, &id, code);
     }
     Ok(())
 }
@@ -305,6 +314,7 @@ fn exit(state: &mut State, id: &str, code: i64) {
 
 fn stop(state: &mut State, name: &str, doing: &str) -> Result<(), EngineError> {
     let id = state.id_of(name).ok_or_else(|| no_such_container(doing, name))?;
+    state.containers.get_mut(&id).expect("just found").comes_back = None;
     match state.containers[&id].state {
         ContainerState::Created | ContainerState::Exited(_) | ContainerState::Dead => {}
         ContainerState::Running | ContainerState::Paused | ContainerState::Restarting => {
@@ -322,6 +332,11 @@ fn look(state: &mut State, id: &str) {
     if !matches!(container.state, ContainerState::Running | ContainerState::Restarting) {
         return;
     }
+    if container.state == ContainerState::Restarting
+        && container.networks.values().all(Option::is_none)
+    {
+        state.attach(id);
+    }
     let container = state.containers.get_mut(id).expect("just found");
     container.looks += 1;
     if container.was_routed {
@@ -337,7 +352,26 @@ fn look(state: &mut State, id: &str) {
     let exits = script.exits.filter(|(at, _)| looks >= *at);
     let exits = exits.or(script.exits_once_routed.filter(|(at, _)| routed > 0 && routed >= *at));
     if let Some((_, code)) = exits {
-        exit(state, id, code);
+        end(state, id, code);
+    }
+}
+
+/// A container ends by itself. One that has a policy for it is restarted by the engine, which never
+/// calls it ended in between.
+fn end(state: &mut State, id: &str, code: i64) {
+    let policy = state.containers[id].facts.get("restart");
+    let again = match policy.and_then(|policy| policy.as_str()) {
+        Some("always" | "unless-stopped") => true,
+        Some("on-failure") => code != 0,
+        _ => false,
+    };
+    exit(state, id, code);
+    if again {
+        let container = state.containers.get_mut(id).expect("the caller has it");
+        container.state = ContainerState::Restarting;
+        container.restarts += 1;
+        container.looks = 0;
+        container.looks_once_routed = 0;
     }
 }
 
@@ -581,12 +615,15 @@ impl Engine for FakeEngine {
     }
 
     async fn set_restart(&self, container: &str, policy: &str) -> Result<(), EngineError> {
-        self.call(format!("set_restart {container} {policy}"), |state, doing| {
-            let id = state.id_of(container).ok_or_else(|| no_such_container(doing, container))?;
-            let facts = &mut state.containers.get_mut(&id).expect("just found").facts;
+        self.call(format!("set_restart {container} {policy}"), |state, _| {
+            let Some(id) = state.id_of(container) else { return Ok(()) };
+            let container = state.containers.get_mut(&id).expect("just found");
             match policy {
-                "no" => drop(facts.unset("restart")),
-                policy => facts.set("restart", policy),
+                "no" => {
+                    container.comes_back = None;
+                    drop(container.facts.unset("restart"));
+                }
+                policy => container.facts.set("restart", policy),
             }
             Ok(())
         })
@@ -710,6 +747,35 @@ impl Engine for FakeEngine {
                 return Err(error(EngineErrorKind::Conflict, doing, "volume is in use"));
             }
             state.volumes.remove(name);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn marks(&self, scope: &Scope) -> Result<Vec<Mark>, EngineError> {
+        self.call(format!("marks {scope}"), |state, _| {
+            Ok(state.marks.iter().filter(|mark| mark.scope == *scope).cloned().collect())
+        })
+        .await
+    }
+
+    async fn mark(&self, mark: &Mark) -> Result<Mark, EngineError> {
+        self.call(format!("mark {} {}", mark.scope, mark.sequence), |state, _| {
+            let same =
+                |known: &&Mark| (&known.scope, known.sequence) == (&mark.scope, mark.sequence);
+            if let Some(known) = state.marks.iter().find(same) {
+                return Ok(known.clone());
+            }
+            state.marks.push(mark.clone());
+            state.marks.sort_by_key(|mark| mark.sequence);
+            Ok(mark.clone())
+        })
+        .await
+    }
+
+    async fn unmark(&self, scope: &Scope, sequence: u64) -> Result<(), EngineError> {
+        self.call(format!("unmark {scope} {sequence}"), |state, _| {
+            state.marks.retain(|known| (&known.scope, known.sequence) != (scope, sequence));
             Ok(())
         })
         .await

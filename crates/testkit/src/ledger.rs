@@ -1,6 +1,7 @@
 //! A ledger in memory.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -33,11 +34,14 @@ struct Inner {
     leases: BTreeMap<Scope, Held>,
 }
 
+/// Ids of ledgers.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
 /// A ledger in memory.
-#[derive(Default)]
 pub struct MemoryLedger {
     inner: Mutex<Inner>,
     calls: Calls,
+    id: u64,
 }
 
 fn injected() -> LedgerError {
@@ -46,11 +50,11 @@ fn injected() -> LedgerError {
 
 impl MemoryLedger {
     pub(crate) fn new(calls: Calls) -> Self {
-        Self { inner: Mutex::default(), calls }
+        Self { inner: Mutex::default(), calls, id: NEXT.fetch_add(1, Ordering::Relaxed) }
     }
 
     pub(crate) fn fork(&self, calls: Calls) -> Self {
-        Self { inner: Mutex::new(self.inner().clone()), calls }
+        Self { inner: Mutex::new(self.inner().clone()), calls, id: self.id }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -128,6 +132,19 @@ impl Ledger for MemoryLedger {
         };
         fate.end().await.map_err(|_| injected())?;
         Ok(answer)
+    }
+
+    async fn raise(&self, key: &LeaseKey, generation: u64) -> Result<Lease, LedgerError> {
+        let fate = self.enter("raise".to_owned()).await?;
+        let key = {
+            let mut inner = self.inner();
+            inner.check(key)?;
+            let held = inner.leases.get_mut(&key.scope).expect("just checked");
+            held.generation = held.generation.max(generation);
+            LeaseKey { scope: key.scope.clone(), generation: held.generation }
+        };
+        fate.end().await.map_err(|_| injected())?;
+        Ok(Lease { key, expires_ms: 0 })
     }
 
     async fn renew(&self, key: &LeaseKey, ttl: Duration) -> Result<Lease, LedgerError> {
@@ -249,6 +266,10 @@ impl Ledger for MemoryLedger {
         scopes.sort();
         scopes.dedup();
         Ok(scopes)
+    }
+
+    fn id(&self) -> String {
+        format!("memory {}", self.id)
     }
 
     async fn verify(&self) -> Result<u64, LedgerError> {

@@ -3,23 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use shiplap_compose::model::Project;
 use shiplap_model::{
-    Action, Deployment, DeploymentState, Desired, Goal, ImagePin, LeaseKey, LedgerError,
-    NewDeployment, Observed, Outcome, Plan, Scope, StoredRelease,
+    Action, Deployment, DeploymentState, Desired, Goal, ImagePin, LeaseKey, Limits, NewDeployment,
+    Observed, Outcome, Plan, Scope, StoredRelease,
 };
 use shiplap_plan::{Policy, Selection};
 
 use super::desired::{Assembled, Contents, assemble, contents};
 use super::{App, AppError, Intent, Planned, Report, Request, Source, binding, images};
-use crate::{Event, Run, execute, now_ms};
-
-/// How long a lease lasts unless renewed: a deployer that is gone blocks nobody for longer.
-pub(super) const LEASE_TTL: Duration = Duration::from_secs(30);
-/// How often it is renewed: two may fail before it is lost.
-const LEASE_RENEWAL: Duration = Duration::from_secs(10);
+use crate::holding::{Claimed, Holding, Last};
+use crate::{Event, Run, Steady, execute, now_ms};
 
 /// How far back is looked for a deployment to build on.
 const LOOK_BACK: u32 = 100;
@@ -55,12 +50,27 @@ impl App {
         {
             return Ok(not_begun(&ahead.planned.plan, Outcome::Done, Declined::No, began));
         }
-        let lease = self.ledger.acquire(&scope, &self.who, LEASE_TTL).await??.key;
-        let renewer = tokio::spawn(renew(self.clone(), lease.clone()));
-        let result = self.under_lease(intent, request, approve, &lease, ahead, began).await;
-        renewer.abort();
-        self.ledger.release(&lease).await?;
+        let holding = Holding::take(self, &scope, request.limits.lease).await?;
+        let steady = self.steady(&holding, &request.limits);
+        let result = steady.under_lease(intent, request, approve, &holding, ahead, began).await;
+        let last = match &result {
+            Ok(report) if report.left_nothing(intent) => Last::Forget,
+            _ => Last::Remember,
+        };
+        holding.release(last).await?;
         result
+    }
+
+    /// The same, waiting for an engine and an edge that are away, and changing nothing once the
+    /// lease is lost.
+    fn steady(&self, holding: &Holding, limits: &Limits) -> Self {
+        let steady = Steady::new(limits, self.reporter.clone(), self.cancel.clone());
+        let steady = steady.under(holding.clone());
+        Self {
+            engine: steady.engine(self.engine.clone()),
+            router: steady.router(self.router.clone()),
+            ..self.clone()
+        }
     }
 
     /// Plans without the lease. Nothing where somebody was deploying meanwhile, or left a
@@ -89,15 +99,23 @@ impl App {
         intent: &Intent<'_>,
         request: &Request,
         approve: impl FnOnce(&Plan) -> F,
-        lease: &LeaseKey,
+        holding: &Holding,
         ahead: Option<Prepared>,
         began: i64,
     ) -> Result<Report, AppError>
     where
         F: Future<Output = bool>,
     {
-        self.close_interrupted(lease).await?;
-        let Prepared { assembled, planned, .. } = self.prepare(intent, request, ahead).await?;
+        self.close_interrupted(&holding.key()).await?;
+        let mut prepared = self.prepare(intent, request, ahead).await?;
+        if !prepared.planned.plan.is_empty() {
+            let edge = prepared.planned.observed.router.as_ref().map_or(0, |router| router.lease);
+            if holding.claim(edge).await? == Claimed::LookAgain {
+                prepared = self.prepare(intent, request, None).await?;
+            }
+        }
+        let Prepared { assembled, planned, .. } = prepared;
+        let lease = &holding.key();
         let plan = planned.plan.clone();
         if plan.is_empty() {
             return Ok(not_begun(&plan, Outcome::Done, Declined::No, began));
@@ -129,6 +147,7 @@ impl App {
             number,
             desired: desired.clone(),
             keep_failed: request.keep_failed,
+            limits: request.limits,
         };
         let execution = execute(&run, &plan).await;
         let frozen = frozen(&plan, &planned.observed);
@@ -136,7 +155,9 @@ impl App {
         let reason = execution.reason.as_deref();
         let ended = self.ledger.end(lease, number, execution.outcome, reason, &release).await;
         let mut left = execution.left;
-        if let Err(error) = ended {
+        if let Err(error) = ended
+            && holding.lost_to().is_none()
+        {
             left.push(format!("history could not be written: {error}"));
         }
         Ok(Report {
@@ -458,22 +479,6 @@ fn frozen(plan: &Plan, observed: &Observed) -> Vec<String> {
     containers.map(|container| container.id.clone()).collect()
 }
 
-async fn renew(app: App, lease: LeaseKey) {
-    loop {
-        tokio::time::sleep(LEASE_RENEWAL).await;
-        match app.ledger.renew(&lease, LEASE_TTL).await {
-            Ok(_) => {}
-            Err(LedgerError::LeaseLost(_)) => {
-                app.cancel.cancel("the lease was lost to another deployer");
-                return;
-            }
-            Err(error) => {
-                app.reporter.event(Event::Notice(format!("the lease was not renewed: {error}")));
-            }
-        }
-    }
-}
-
 fn forced(selection: &Selection, desired: &Desired) -> BTreeSet<String> {
     desired.services.keys().filter(|name| selection.contains(name)).cloned().collect()
 }
@@ -543,6 +548,15 @@ fn retag(image: &str, tag: &str) -> String {
         _ => named,
     };
     format!("{bare}:{tag}")
+}
+
+impl Report {
+    /// Whether the project is gone.
+    fn left_nothing(&self, intent: &Intent<'_>) -> bool {
+        matches!(intent, Intent::Down { .. })
+            && self.outcome == Outcome::Done
+            && self.left.is_empty()
+    }
 }
 
 impl Intent<'_> {

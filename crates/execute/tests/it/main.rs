@@ -5,6 +5,7 @@ mod crashes;
 mod failures;
 mod gates;
 mod shapes;
+mod steady;
 mod success;
 mod support;
 mod walks;

@@ -16,7 +16,7 @@ use crate::cli::{Carry, DeployArgs, DownArgs, ProjectArgs, RollbackArgs, ScaleAr
 use crate::output::{progress::Printer, report};
 
 pub async fn deploy(project: &ProjectArgs, args: &DeployArgs, format: Format) -> Exit {
-    let (source, request) = match (source(project), request(&args.selected)) {
+    let (source, request) = match (source(project), request(&args.selected, &args.carry.limits)) {
         (Ok(source), Ok(request)) => (source, request),
         (Err(exit), _) | (_, Err(exit)) => return exit,
     };
@@ -29,8 +29,10 @@ pub async fn rollback(project: &ProjectArgs, args: &RollbackArgs, format: Format
         Ok((scope, _)) => scope,
         Err(exit) => return exit,
     };
-    let mut request =
-        Request { services: args.services.iter().cloned().collect(), ..Request::default() };
+    let mut request = match plain(&args.services, &args.carry) {
+        Ok(request) => request,
+        Err(exit) => return exit,
+    };
     if let Some(watch) = args.watch {
         request.limits.watch = watch;
     }
@@ -45,12 +47,10 @@ pub async fn rollback(project: &ProjectArgs, args: &RollbackArgs, format: Format
 }
 
 pub async fn restart(project: &ProjectArgs, args: &ServicesArgs, format: Format) -> Exit {
-    let source = match source(project) {
-        Ok(source) => source,
-        Err(exit) => return exit,
+    let (source, request) = match (source(project), plain(&args.services, &args.carry)) {
+        (Ok(source), Ok(request)) => (source, request),
+        (Err(exit), _) | (_, Err(exit)) => return exit,
     };
-    let request =
-        Request { services: args.services.iter().cloned().collect(), ..Request::default() };
     carry(&Intent::Restart(&source), request, &args.carry, Some(&source), format).await
 }
 
@@ -67,17 +67,28 @@ pub async fn scale(project: &ProjectArgs, args: &ScaleArgs, format: Format) -> E
         };
         replicas.insert(service, number);
     }
+    let request = match plain(&[], &args.carry) {
+        Ok(request) => request,
+        Err(exit) => return exit,
+    };
     let intent = Intent::Scale { source: &source, replicas };
-    carry(&intent, Request::default(), &args.carry, Some(&source), format).await
+    carry(&intent, request, &args.carry, Some(&source), format).await
 }
 
 pub async fn down(project: &ProjectArgs, args: &DownArgs, format: Format) -> Exit {
-    let (scope, source) = match scope(project) {
-        Ok(found) => found,
-        Err(exit) => return exit,
+    let ((scope, source), request) = match (scope(project), plain(&[], &args.carry)) {
+        (Ok(found), Ok(request)) => (found, request),
+        (Err(exit), _) | (_, Err(exit)) => return exit,
     };
     let intent = Intent::Down { scope, source: source.as_ref(), volumes: args.volumes };
-    carry(&intent, Request::default(), &args.carry, source.as_ref(), format).await
+    carry(&intent, request, &args.carry, source.as_ref(), format).await
+}
+
+/// A request that says no more than which services, and how long things may take.
+fn plain(services: &[String], carry: &Carry) -> Result<Request, Exit> {
+    let limits = crate::limits::with(&carry.limits)?;
+    let services = services.iter().cloned().collect();
+    Ok(Request { services, limits, ..Request::default() })
 }
 
 async fn carry(
@@ -96,7 +107,7 @@ async fn carry(
         return Exit::Usage;
     }
     let printer = Arc::new(Printer::new());
-    let app = match crate::world::app(printer.clone()).await {
+    let app = match crate::world::app(printer.clone(), &request.limits).await {
         Ok((app, _)) => app,
         Err(error) => return refuse(&error, source),
     };
