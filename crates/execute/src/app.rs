@@ -155,6 +155,8 @@ pub struct Report {
     pub took_ms: i64,
     /// Whether the user said no.
     pub declined: bool,
+    /// Who has taken over meanwhile, where somebody has: then nothing was undone.
+    pub taken_over_by: Option<String>,
     /// Ids of containers that were frozen, to be retired after a while.
     pub frozen: Vec<String>,
 }

@@ -9,7 +9,8 @@
 //! - everything else is an answer.
 //!
 //! Right before a call that changes something, and before each repetition of it, the lease is
-//! checked ([`Holding::check`]).
+//! checked ([`Holding::check`]). Containers are called by their ids from then on, since a name may
+//! belong to another one by the time at which a call that was delayed arrives.
 //!
 //! A call that broke may have done what it was asked. What that means, call by call:
 //!
@@ -62,7 +63,7 @@ impl Steady {
     /// An engine that is waited for.
     #[must_use]
     pub fn engine(&self, engine: Arc<dyn Engine>) -> Arc<dyn Engine> {
-        Arc::new(engine::SteadyEngine { inner: engine, patience: self.patience.clone() })
+        Arc::new(engine::SteadyEngine::new(engine, self.patience.clone()))
     }
 
     /// An edge that is waited for, and started.

@@ -78,6 +78,9 @@ pub struct NewDeployment {
     pub plan: serde_json::Value,
     /// The lease under which it runs.
     pub lease: LeaseKey,
+    /// The highest number that the target knows of: names of containers hold it, and a deployer
+    /// with another ledger may have given it out. This one gets a higher one.
+    pub after: u64,
 }
 
 /// A deployment as history knows it.

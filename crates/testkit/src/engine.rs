@@ -36,6 +36,12 @@ impl FakeEngine {
         self.state.lock().expect("nothing panics while holding it")
     }
 
+    /// A call in words: by the container's name, however it is called.
+    fn words(&self, verb: &str, container: &str) -> String {
+        let state = self.state();
+        format!("{verb} {}", state.find(container).map_or(container, |found| &found.name))
+    }
+
     async fn enter(&self, text: &str) -> Result<Fate, EngineError> {
         self.calls.enter(format!("engine.{text}")).await.map_err(|what| injected(text, what))
     }
@@ -549,15 +555,16 @@ impl Engine for FakeEngine {
     }
 
     async fn start(&self, container: &str) -> Result<(), EngineError> {
-        self.call(format!("start {container}"), |state, doing| start(state, container, doing)).await
+        self.call(self.words("start", container), |state, doing| start(state, container, doing))
+            .await
     }
 
     async fn stop(&self, container: &str, _: Option<Duration>) -> Result<(), EngineError> {
-        self.call(format!("stop {container}"), |state, doing| stop(state, container, doing)).await
+        self.call(self.words("stop", container), |state, doing| stop(state, container, doing)).await
     }
 
     async fn restart(&self, container: &str, _: Option<Duration>) -> Result<(), EngineError> {
-        self.call(format!("restart {container}"), |state, doing| {
+        self.call(self.words("restart", container), |state, doing| {
             stop(state, container, doing)?;
             start(state, container, doing)
         })
@@ -565,7 +572,7 @@ impl Engine for FakeEngine {
     }
 
     async fn pause(&self, container: &str) -> Result<(), EngineError> {
-        self.call(format!("pause {container}"), |state, doing| {
+        self.call(self.words("pause", container), |state, doing| {
             let id = state.id_of(container).ok_or_else(|| no_such_container(doing, container))?;
             match state.containers[&id].state {
                 ContainerState::Paused => Ok(()),
@@ -587,7 +594,7 @@ impl Engine for FakeEngine {
     }
 
     async fn unpause(&self, container: &str) -> Result<(), EngineError> {
-        self.call(format!("unpause {container}"), |state, doing| {
+        self.call(self.words("unpause", container), |state, doing| {
             let id = state.id_of(container).ok_or_else(|| no_such_container(doing, container))?;
             let container = state.containers.get_mut(&id).expect("just found");
             match container.state {
@@ -608,14 +615,14 @@ impl Engine for FakeEngine {
     }
 
     async fn rename(&self, container: &str, name: &str) -> Result<(), EngineError> {
-        self.call(format!("rename {container} {name}"), |state, doing| {
+        self.call(format!("{} {name}", self.words("rename", container)), |state, doing| {
             rename(state, container, name, doing)
         })
         .await
     }
 
     async fn set_restart(&self, container: &str, policy: &str) -> Result<(), EngineError> {
-        self.call(format!("set_restart {container} {policy}"), |state, _| {
+        self.call(format!("{} {policy}", self.words("set_restart", container)), |state, _| {
             let Some(id) = state.id_of(container) else { return Ok(()) };
             let container = state.containers.get_mut(&id).expect("just found");
             match policy {
@@ -635,7 +642,7 @@ impl Engine for FakeEngine {
         container: &str,
         anonymous_volumes: AnonymousVolumes,
     ) -> Result<(), EngineError> {
-        self.call(format!("remove {container}"), |state, _| {
+        self.call(self.words("remove", container), |state, _| {
             remove(state, container, anonymous_volumes);
             Ok(())
         })
@@ -643,7 +650,7 @@ impl Engine for FakeEngine {
     }
 
     async fn container(&self, container: &str) -> Result<Option<ObservedContainer>, EngineError> {
-        self.call(format!("container {container}"), |state, _| {
+        self.call(self.words("container", container), |state, _| {
             let Some(id) = state.id_of(container) else { return Ok(None) };
             look(state, &id);
             let container = &state.containers[&id];
@@ -662,7 +669,7 @@ impl Engine for FakeEngine {
         &self,
         container: &str,
     ) -> Result<Option<(Vec<String>, Duration)>, EngineError> {
-        self.call(format!("healthcheck {container}"), |state, doing| {
+        self.call(self.words("healthcheck", container), |state, doing| {
             let found = state.find(container);
             let found = found.ok_or_else(|| no_such_container(doing, container))?;
             let check = (vec!["true".to_owned()], Duration::from_secs(30));
@@ -677,7 +684,7 @@ impl Engine for FakeEngine {
         _: &[String],
         _: Duration,
     ) -> Result<ExecResult, EngineError> {
-        self.call(format!("exec {container}"), |state, doing| {
+        self.call(self.words("exec", container), |state, doing| {
             let id = state.id_of(container).ok_or_else(|| no_such_container(doing, container))?;
             let script = state.script(&state.containers[&id]);
             let container = state.containers.get_mut(&id).expect("just found");
@@ -693,7 +700,7 @@ impl Engine for FakeEngine {
     }
 
     async fn tail(&self, container: &str, _: u32) -> Result<Vec<String>, EngineError> {
-        self.call(format!("tail {container}"), |state, doing| {
+        self.call(self.words("tail", container), |state, doing| {
             let found = state.find(container);
             let found = found.ok_or_else(|| no_such_container(doing, container))?;
             Ok(state.script(found).tail)

@@ -182,7 +182,8 @@ impl Ledger for MemoryLedger {
             let mut inner = self.inner();
             inner.check(&new.lease)?;
             let of_scope = inner.records.iter().filter(|r| r.deployment.scope == new.scope);
-            let number = of_scope.map(|r| r.deployment.number).max().unwrap_or(0) + 1;
+            let number = of_scope.map(|r| r.deployment.number).max().unwrap_or(0);
+            let number = number.max(new.after) + 1;
             let deployment = Deployment {
                 scope: new.scope.clone(),
                 number,

@@ -134,6 +134,7 @@ impl App {
                 binding: binding::write(&assembled),
                 plan: shiplap_plan::to_json(&plan),
                 lease: lease.clone(),
+                after: newest_number(&planned.observed),
             })
             .await?;
         let desired = Arc::new(assembled.desired);
@@ -168,6 +169,7 @@ impl App {
             plan,
             took_ms: now_ms() - began,
             declined: false,
+            taken_over_by: holding.lost_to(),
             frozen,
         })
     }
@@ -218,7 +220,9 @@ impl App {
             standby: request.standby,
             version: self.version.clone(),
             selection: request.selection(),
-            ..Policy::deploy(history.first().map_or(0, |newest| newest.number) + 1)
+            ..Policy::deploy(
+                history.first().map_or(0, |d| d.number).max(newest_number(&observed)) + 1,
+            )
         };
         match intent {
             Intent::Restart(_) => policy.force = forced(&policy.selection, &assembled.desired),
@@ -451,6 +455,7 @@ fn not_begun(plan: &Plan, outcome: Outcome, declined: Declined, began: i64) -> R
         plan: plan.clone(),
         took_ms: now_ms() - began,
         declined: declined == Declined::Yes,
+        taken_over_by: None,
         frozen: Vec::new(),
     }
 }
@@ -463,6 +468,11 @@ fn nameless() -> ImagePin {
         origin: shiplap_model::ImageOrigin::Local,
         info: None,
     }
+}
+
+/// The highest number of a deployment that made any of these containers.
+fn newest_number(observed: &Observed) -> u64 {
+    observed.containers.iter().filter_map(|container| container.deployment).max().unwrap_or(0)
 }
 
 /// Ids of the containers that a plan freezes.

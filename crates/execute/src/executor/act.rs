@@ -103,12 +103,15 @@ pub(super) async fn start(run: &Run, container: &str) -> Result<(), StepError> {
 
 /// Stops a container so that it stays stopped.
 async fn stop(run: &Run, container: &str, grace: Option<Duration>) -> Result<(), StepError> {
-    run.engine.stop(container, grace).await?;
-    run.engine.set_restart(container, NEVER).await?;
-    // An engine that was restarted between the two has started it again.
     let found = run.engine.container(container).await?;
+    // By its id: the name may belong to its successor by the time of the last look.
+    let id = found.map_or_else(|| container.to_owned(), |found| found.id);
+    run.engine.stop(&id, grace).await?;
+    run.engine.set_restart(&id, NEVER).await?;
+    // An engine that was restarted between the two has started it again.
+    let found = run.engine.container(&id).await?;
     if found.is_some_and(|found| found.state.is_running()) {
-        run.engine.stop(container, grace).await?;
+        run.engine.stop(&id, grace).await?;
     }
     Ok(())
 }

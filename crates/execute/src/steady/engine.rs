@@ -1,25 +1,79 @@
 //! An engine that is waited for.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use shiplap_compose::model::Project;
 use shiplap_model::{
     AnonymousVolumes, BuildRequest, ContainerState, CreateReplica, Desired, Engine, EngineError,
-    EngineInfo, EngineNetwork, EngineVolume, ExecResult, Fields, GENERATION, ImageInfo, Mark,
-    Observed, ObservedContainer, ProgressSink, RegistryAnswer, Scope, ServiceSpec,
+    EngineErrorKind, EngineInfo, EngineNetwork, EngineVolume, ExecResult, Fields, GENERATION,
+    ImageInfo, Mark, Observed, ObservedContainer, ProgressSink, RegistryAnswer, Scope, ServiceSpec,
 };
 
 use super::patience::{Attempt, Effect, Patience, Peer, nothing};
 
 pub(super) struct SteadyEngine {
-    pub(super) inner: Arc<dyn Engine>,
-    pub(super) patience: Arc<Patience>,
+    inner: Arc<dyn Engine>,
+    patience: Arc<Patience>,
+    ids: Ids,
+}
+
+/// Ids of the containers that this deployment means by their names.
+///
+/// Names move from container to container. Between the look at the lease and the call, a deployer
+/// can be stopped; when it is woken up, a name may belong to what another deployer has made, and
+/// stopping that by its name would be an outage. An id only ever means the container that was
+/// looked at while the lease was ours.
+#[derive(Default)]
+struct Ids(Mutex<HashMap<String, String>>);
+
+impl Ids {
+    fn with<T>(&self, of: impl FnOnce(&mut HashMap<String, String>) -> T) -> T {
+        of(&mut self.0.lock().expect("no holder panics"))
+    }
+
+    fn learn(&self, container: &ObservedContainer) {
+        self.with(|ids| ids.insert(container.name.clone(), container.id.clone()));
+    }
+
+    fn forget(&self, name: &str) {
+        self.with(|ids| ids.remove(name));
+    }
 }
 
 impl SteadyEngine {
+    pub(super) fn new(inner: Arc<dyn Engine>, patience: Arc<Patience>) -> Self {
+        Self { inner, patience, ids: Ids::default() }
+    }
+
+    /// What to call a container by, so that it is surely the one that is meant.
+    async fn id(&self, container: &str) -> Result<String, EngineError> {
+        if let Some(id) = self.ids.with(|ids| ids.get(container).cloned()) {
+            return Ok(id);
+        }
+        // One that is gone is asked for by its name: the answer says so.
+        let found = self.container(container).await?;
+        Ok(found.map_or_else(|| container.to_owned(), |found| found.id))
+    }
+
+    /// Changes one container.
+    async fn act<'a>(
+        &self,
+        doing: String,
+        container: &str,
+        attempt: impl Fn() -> Attempt<'a, (), EngineError>,
+    ) -> Result<(), EngineError> {
+        let done = self.change(doing, attempt).await;
+        if done.as_ref().is_err_and(|error| error.kind == EngineErrorKind::NotFound) {
+            // Somebody removed it, and may have made another one of the name.
+            self.ids.forget(container);
+        }
+        done
+    }
+
     async fn look<'a, T>(
         &self,
         attempt: impl Fn() -> Attempt<'a, T, EngineError>,
@@ -135,48 +189,62 @@ impl Engine for SteadyEngine {
         replica.labels.extend(self.generation());
         let replica = &replica;
         let doing = format!("creating {}", replica.name);
-        self.change(doing, || self.inner.create(desired, replica)).await
+        let id = self.change(doing, || self.inner.create(desired, replica)).await?;
+        self.ids.with(|ids| ids.insert(replica.name.clone(), id.clone()));
+        Ok(id)
     }
 
     async fn start(&self, container: &str) -> Result<(), EngineError> {
         let before = self.container(container).await?;
         let before = before.as_ref();
+        let id = self.id(container).await?;
+        let id = id.as_str();
         let again = AtomicBool::new(false);
         let again = &again;
         let attempt = || -> Attempt<'_, (), EngineError> {
             Box::pin(async move {
-                if again.swap(true, Ordering::Relaxed)
-                    && self.was_started(container, before).await?
-                {
+                if again.swap(true, Ordering::Relaxed) && self.was_started(id, before).await? {
                     return Ok(());
                 }
-                self.inner.start(container).await
+                self.inner.start(id).await
             })
         };
-        self.change(format!("starting {container}"), attempt).await
+        self.act(format!("starting {container}"), container, attempt).await
     }
 
     async fn stop(&self, container: &str, grace: Option<Duration>) -> Result<(), EngineError> {
-        self.change(format!("stopping {container}"), || self.inner.stop(container, grace)).await
+        let id = self.id(container).await?;
+        let attempt = || self.inner.stop(&id, grace);
+        self.act(format!("stopping {container}"), container, attempt).await
     }
 
     async fn restart(&self, container: &str, grace: Option<Duration>) -> Result<(), EngineError> {
         let doing = format!("restarting {container}");
-        let attempt = || self.inner.restart(container, grace);
+        let id = self.id(container).await?;
+        let attempt = || self.inner.restart(&id, grace);
         self.patience.call(&doing, Effect::ChangesAtLength, attempt, nothing).await
     }
 
     async fn pause(&self, container: &str) -> Result<(), EngineError> {
-        self.change(format!("freezing {container}"), || self.inner.pause(container)).await
+        let id = self.id(container).await?;
+        self.act(format!("freezing {container}"), container, || self.inner.pause(&id)).await
     }
 
     async fn unpause(&self, container: &str) -> Result<(), EngineError> {
-        self.change(format!("thawing {container}"), || self.inner.unpause(container)).await
+        let id = self.id(container).await?;
+        self.act(format!("thawing {container}"), container, || self.inner.unpause(&id)).await
     }
 
     async fn rename(&self, container: &str, name: &str) -> Result<(), EngineError> {
         let doing = format!("renaming {container} to {name}");
-        self.change(doing, || self.inner.rename(container, name)).await
+        let id = self.id(container).await?;
+        let renamed = self.act(doing, container, || self.inner.rename(&id, name)).await;
+        self.ids.forget(container);
+        self.ids.with(|ids| match &renamed {
+            Ok(()) if id != container => ids.insert(name.to_owned(), id),
+            Ok(()) | Err(_) => ids.remove(name),
+        });
+        renamed
     }
 
     async fn remove(
@@ -185,16 +253,26 @@ impl Engine for SteadyEngine {
         anonymous_volumes: AnonymousVolumes,
     ) -> Result<(), EngineError> {
         let doing = format!("removing {container}");
-        self.change(doing, || self.inner.remove(container, anonymous_volumes)).await
+        let id = self.id(container).await?;
+        let attempt = || self.inner.remove(&id, anonymous_volumes);
+        let removed = self.act(doing, container, attempt).await;
+        self.ids.forget(container);
+        removed
     }
 
     async fn set_restart(&self, container: &str, policy: &str) -> Result<(), EngineError> {
         let doing = format!("setting the restart policy of {container}");
-        self.change(doing, || self.inner.set_restart(container, policy)).await
+        let id = self.id(container).await?;
+        self.act(doing, container, || self.inner.set_restart(&id, policy)).await
     }
 
     async fn container(&self, container: &str) -> Result<Option<ObservedContainer>, EngineError> {
-        self.look(|| self.inner.container(container)).await
+        let found = self.look(|| self.inner.container(container)).await?;
+        match &found {
+            Some(found) => self.ids.learn(found),
+            None => self.ids.forget(container),
+        }
+        Ok(found)
     }
 
     fn listens(&self, container: &ObservedContainer) -> Option<bool> {

@@ -4,6 +4,7 @@ mod app;
 mod crashes;
 mod failures;
 mod gates;
+mod leases;
 mod shapes;
 mod steady;
 mod success;

@@ -76,6 +76,7 @@ impl Deployer {
             binding: Secret::default(),
             plan: serde_json::Value::Null,
             lease: lease.clone(),
+            after: 0,
         };
         (ledger.begin(&new).await.unwrap(), lease)
     }

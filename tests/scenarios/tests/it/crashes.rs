@@ -10,7 +10,7 @@ use crate::projects::{API, STORE};
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Waits until the journal of the running deployment has a line.
-fn journal_has(lab: &Lab, number: u64, what: &str, state: &str) {
+pub fn journal_has(lab: &Lab, number: u64, what: &str, state: &str) {
     until(&format!("`{what}` {state}"), LIMIT, || {
         let newest = lab.newest()?;
         let journal = newest["journal"].as_array()?;
