@@ -238,6 +238,10 @@ impl DockerEngine {
         let Err(error) = sent else { return Ok(()) };
         match self.inspect_container(container.to_owned()).await {
             Ok(Some(inspected)) if is_done(&inspected["State"]) => Ok(()),
+            // An engine calls it its own fault when what it should thaw does not run.
+            Ok(Some(inspected)) if inspected["State"]["Running"] == false => {
+                Err(EngineError { kind: EngineErrorKind::Conflict, ..error })
+            }
             _ => Err(error),
         }
     }

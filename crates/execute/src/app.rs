@@ -188,6 +188,9 @@ pub enum AppError {
     /// The ledger.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// The user, or the loss of the lease, ended it before it had begun.
+    #[error("{0}")]
+    Interrupted(String),
     /// History does not hold what was asked for.
     #[error("{message}")]
     History {

@@ -103,6 +103,8 @@ struct State {
     until: Moment,
     /// Our newest mark on the engine, once there is one.
     mark: Option<Mark>,
+    /// Whether there was nothing of the project when it was made.
+    fresh: bool,
     /// Who has it instead of us, once that is so.
     lost: Option<String>,
 }
@@ -125,7 +127,7 @@ impl Holding {
                 return Err(error.into());
             }
         };
-        let state = State { key, until: began.after(ttl), mark: None, lost: None };
+        let state = State { key, until: began.after(ttl), mark: None, fresh: false, lost: None };
         let holding = Self(Arc::new(Inner {
             ledger: app.ledger.clone(),
             engine: app.engine.clone(),
@@ -157,11 +159,12 @@ impl Holding {
 
     /// Takes the engine's mark as well; once there is something to change.
     ///
-    /// `edge` is the highest generation that the edge has seen of this environment.
+    /// `edge` is the highest generation that the edge has seen of this environment; `fresh` says that
+    /// there is nothing of it yet.
     ///
     /// # Errors
     /// `LeaseHeld` where a deployer of another ledger has it and lives.
-    pub(crate) async fn claim(&self, edge: u64) -> Result<Claimed, AppError> {
+    pub(crate) async fn claim(&self, edge: u64, fresh: bool) -> Result<Claimed, AppError> {
         if self.state(|state| state.mark.is_some()) {
             return Ok(Claimed::AsPlanned);
         }
@@ -184,7 +187,10 @@ impl Holding {
         if there.nonce != mark.nonce {
             return Err(held(&there).into());
         }
-        self.state(|state| state.mark = Some(mark));
+        self.state(|state| {
+            state.mark = Some(mark);
+            state.fresh = fresh;
+        });
         Ok(claimed)
     }
 
@@ -355,7 +361,12 @@ impl Holding {
     }
 
     async fn release_mark(&self, mark: &Mark, last: Last) -> Result<(), EngineError> {
-        if last == Last::Remember {
+        let remembers = match last {
+            Last::Something => true,
+            Last::Nothing => false,
+            Last::AsBefore => !self.state(|state| state.fresh),
+        };
+        if remembers {
             let end = self.own_mark(mark.sequence + 1, MarkStanding::Released);
             self.0.engine.mark(&end).await?;
         }
@@ -387,13 +398,15 @@ async fn keep_renewing(inner: Weak<Inner>, ttl: Duration) {
     }
 }
 
-/// What remains on the engine.
+/// What remains of a project on the engine: where there is nothing, no mark remembers it either.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Last {
-    /// The generation, for the next deployer.
-    Remember,
-    /// Nothing: the project is gone.
-    Forget,
+    /// Something.
+    Something,
+    /// Nothing.
+    Nothing,
+    /// What was there before.
+    AsBefore,
 }
 
 /// Why a lease was not renewed.
@@ -409,6 +422,13 @@ enum Failed {
 /// That the lease was lost, in words.
 pub(crate) fn lost_words(who: &str) -> String {
     format!("{who} has taken over; this deployer changes nothing any more, and has undone nothing")
+}
+
+/// Who holds the newest of these marks, where it is somebody with another ledger.
+pub(crate) fn stranger(marks: &[Mark], ledger: &str) -> Option<LeaseHeld> {
+    let newest = marks.last()?;
+    let held = newest.standing == MarkStanding::Held && newest.ledger != ledger;
+    held.then(|| self::held(newest))
 }
 
 fn held(mark: &Mark) -> LeaseHeld {

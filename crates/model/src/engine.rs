@@ -193,7 +193,8 @@ pub trait Engine: Send + Sync {
         request: &BuildRequest,
         progress: ProgressSink,
     ) -> Result<ImageInfo, EngineError>;
-    /// Removes an image, or a name of one; what containers use stays, with an error.
+    /// Removes an image, or a name of one; what containers use stays, with an error. One that is
+    /// gone is no error.
     async fn remove_image(&self, reference: &str) -> Result<(), EngineError>;
 
     /// Makes a container, with its files, attached to all its networks, not started. Returns its
@@ -237,7 +238,8 @@ pub trait Engine: Send + Sync {
         &self,
         container: &str,
     ) -> Result<Option<(Vec<String>, Duration)>, EngineError>;
-    /// Runs a command in a container, without a terminal, and waits for it.
+    /// Runs a command in a container, without a terminal, and waits for it. One that does not run
+    /// is a conflict.
     async fn exec(
         &self,
         container: &str,

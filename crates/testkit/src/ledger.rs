@@ -97,6 +97,15 @@ impl Inner {
         if ours { Ok(()) } else { Err(LedgerError::LeaseLost(key.scope.clone())) }
     }
 
+    /// A deployment to which something can be added.
+    fn unfinished(&mut self, scope: &Scope, number: u64) -> Result<&mut Record, LedgerError> {
+        let record = self.record(scope, number)?;
+        if record.deployment.state == DeploymentState::Unfinished {
+            return Ok(record);
+        }
+        Err(LedgerError::Storage(format!("deployment {number} of {scope} has ended")))
+    }
+
     fn record(&mut self, scope: &Scope, number: u64) -> Result<&mut Record, LedgerError> {
         self.records
             .iter_mut()
@@ -213,7 +222,7 @@ impl Ledger for MemoryLedger {
         {
             let mut inner = self.inner();
             inner.check(lease)?;
-            inner.record(&lease.scope, number)?.journal.push(entry.clone());
+            inner.unfinished(&lease.scope, number)?.journal.push(entry.clone());
         }
         fate.end().await.map_err(|_| injected())
     }
@@ -230,7 +239,7 @@ impl Ledger for MemoryLedger {
         {
             let mut inner = self.inner();
             inner.check(lease)?;
-            let record = inner.record(&lease.scope, number)?;
+            let record = inner.unfinished(&lease.scope, number)?;
             let reason = reason.map(str::to_owned);
             record.deployment.state = DeploymentState::Ended { at_ms: 0, outcome, reason };
             record.deployment.release = release.clone();
@@ -274,6 +283,11 @@ impl Ledger for MemoryLedger {
     }
 
     async fn verify(&self) -> Result<u64, LedgerError> {
-        Ok(u64::try_from(self.inner().records.len()).expect("few"))
+        let inner = self.inner();
+        let entries = inner.records.iter().map(|record| {
+            let ended = record.deployment.state != DeploymentState::Unfinished;
+            1 + record.journal.len() + usize::from(ended)
+        });
+        Ok(u64::try_from(entries.sum::<usize>()).expect("few"))
     }
 }

@@ -44,7 +44,7 @@ impl App {
         let began = now_ms();
         let scope = intent.scope();
         // Mostly there is nothing to do. Then nothing is written either, and nobody is kept out.
-        let ahead = self.look_ahead(intent, request).await?;
+        let ahead = self.unless_stopped(self.look_ahead(intent, request)).await?;
         if let Some(ahead) = &ahead
             && ahead.planned.plan.is_empty()
         {
@@ -54,8 +54,8 @@ impl App {
         let steady = self.steady(&holding, &request.limits);
         let result = steady.under_lease(intent, request, approve, &holding, ahead, began).await;
         let last = match &result {
-            Ok(report) if report.left_nothing(intent) => Last::Forget,
-            _ => Last::Remember,
+            Ok(report) => report.what_remains(intent),
+            Err(_) => Last::AsBefore,
         };
         holding.release(last).await?;
         result
@@ -107,11 +107,13 @@ impl App {
         F: Future<Output = bool>,
     {
         self.close_interrupted(&holding.key()).await?;
-        let mut prepared = self.prepare(intent, request, ahead).await?;
+        let mut prepared = self.unless_stopped(self.prepare(intent, request, ahead)).await?;
         if !prepared.planned.plan.is_empty() {
-            let edge = prepared.planned.observed.router.as_ref().map_or(0, |router| router.lease);
-            if holding.claim(edge).await? == Claimed::LookAgain {
-                prepared = self.prepare(intent, request, None).await?;
+            let observed = &prepared.planned.observed;
+            let edge = observed.router.as_ref().map_or(0, |router| router.lease);
+            let fresh = observed.containers.is_empty();
+            if self.unless_stopped(holding.claim(edge, fresh)).await? == Claimed::LookAgain {
+                prepared = self.unless_stopped(self.prepare(intent, request, None)).await?;
             }
         }
         let Prepared { assembled, planned, .. } = prepared;
@@ -120,7 +122,8 @@ impl App {
         if plan.is_empty() {
             return Ok(not_begun(&plan, Outcome::Done, Declined::No, began));
         }
-        if !approve(&plan).await {
+        let approved = async { Ok(approve(&plan).await) };
+        if !self.unless_stopped(approved).await? {
             return Ok(not_begun(&plan, Outcome::Failed, Declined::Yes, began));
         }
         let number = self
@@ -172,6 +175,17 @@ impl App {
             taken_over_by: holding.lost_to(),
             frozen,
         })
+    }
+
+    /// What comes before a deployment begins can be dropped at any moment.
+    async fn unless_stopped<T>(
+        &self,
+        work: impl Future<Output = Result<T, AppError>>,
+    ) -> Result<T, AppError> {
+        tokio::select! {
+            result = work => result,
+            reason = self.cancel.cancelled() => Err(AppError::Interrupted(reason)),
+        }
     }
 
     /// Deployments that nobody is at any more are closed: we hold the lease.
@@ -561,11 +575,20 @@ fn retag(image: &str, tag: &str) -> String {
 }
 
 impl Report {
-    /// Whether the project is gone.
-    fn left_nothing(&self, intent: &Intent<'_>) -> bool {
-        matches!(intent, Intent::Down { .. })
-            && self.outcome == Outcome::Done
-            && self.left.is_empty()
+    /// What remains of the project.
+    fn what_remains(&self, intent: &Intent<'_>) -> Last {
+        match (self.number, self.outcome) {
+            (None, _) | (_, Outcome::Failed | Outcome::RolledBack) => Last::AsBefore,
+            (_, Outcome::Stuck | Outcome::Interrupted) => Last::Something,
+            (_, Outcome::Done) => match intent {
+                Intent::Down { .. } if self.left.is_empty() => Last::Nothing,
+                Intent::Deploy(_)
+                | Intent::Rollback { .. }
+                | Intent::Restart(_)
+                | Intent::Scale { .. }
+                | Intent::Down { .. } => Last::Something,
+            },
+        }
     }
 }
 

@@ -212,6 +212,32 @@ fn the_edge_refuses_whoever_comes_with_an_older_lease() {
     });
 }
 
+#[test]
+fn an_interruption_before_it_begins_ends_it_at_once_and_gives_the_lease_back() {
+    for call in ["engine.image api:v2", "engine.observe shop", "router.state "] {
+        paused(async {
+            let machine = Machine::new();
+            let app = machine.app("ada@vm1", machine.world.ledger());
+            machine.done(&app, "v1").await;
+            machine.world.reset();
+            machine.world.trouble_on(call, Trouble::Hang);
+            let interrupt = async {
+                machine.world.hung().await;
+                app.cancel.cancel("interrupted by the user");
+            };
+            let (result, ()) = tokio::time::timeout(Duration::from_secs(1), async {
+                tokio::join!(machine.deploy(&app, "v2"), interrupt)
+            })
+            .await
+            .expect("it is heard at once");
+            assert!(matches!(result, Err(AppError::Interrupted(_))), "{result:?}");
+            machine.world.calm();
+            let again = machine.app("ada@vm1", machine.world.ledger());
+            machine.done(&again, "v2").await;
+        });
+    }
+}
+
 const V1: &str = "services: { api: { image: 'api:v1', restart: always, ports: ['8000:8000'] } }";
 const V2: &str = "services: { api: { image: 'api:v2', restart: always, ports: ['8000:8000'] } }";
 const UPDATE: Shape = Shape { name: "update", old: Old::Deployed(&[V1]), new: V2, change: |_| {} };

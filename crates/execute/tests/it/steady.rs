@@ -335,6 +335,31 @@ fn a_full_disk_and_used_up_addresses_are_answers() {
     }
 }
 
+/// Whatever it waits for, an interruption is heard at once.
+#[test]
+fn an_interruption_ends_a_pull_that_hangs() {
+    paused(async {
+        let world = World::new();
+        let new = desired(PULLED);
+        world.has_images_of(&new);
+        let plan = crate::support::next_plan(&world, &new, |_| {}).await;
+        let deployer = Deployer::new(&world);
+        let (number, lease) = deployer.begin().await;
+        let run = deployer.run(&new, number, lease);
+        world.trouble_on("engine.pull ", Trouble::Hang);
+        let interrupt = async {
+            world.hung().await;
+            deployer.cancel.cancel("interrupted by the user");
+        };
+        let (execution, ()) = tokio::time::timeout(Duration::from_secs(1), async {
+            tokio::join!(shiplap_execute::execute(&run, &plan), interrupt)
+        })
+        .await
+        .expect("it is heard at once");
+        assert_eq!(execution.outcome, Outcome::Failed);
+    });
+}
+
 /// Somebody removes a replica by hand in the middle.
 #[test]
 fn a_replica_that_is_removed_by_hand_is_missed_and_the_change_is_undone() {

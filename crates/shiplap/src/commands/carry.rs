@@ -13,7 +13,8 @@ use shiplap_plan::Standby;
 
 use super::{Exit, Format, pairs, refuse, request, scope, source, unsupported};
 use crate::cli::{Carry, DeployArgs, DownArgs, ProjectArgs, RollbackArgs, ScaleArgs, ServicesArgs};
-use crate::output::{progress::Printer, report};
+use crate::output::progress::{Printer, say};
+use crate::output::report;
 
 pub async fn deploy(project: &ProjectArgs, args: &DeployArgs, format: Format) -> Exit {
     let (source, request) = match (source(project), request(&args.selected, &args.carry.limits)) {
@@ -149,8 +150,11 @@ fn finish(report: &Report, format: Format, show: impl Fn(&Plan)) -> Exit {
         show(&report.plan);
     }
     match format {
-        Format::Json => println!("{:#}", report::json(report)),
-        Format::Text => eprint!("{}", report::text(report)),
+        // The terminal may be gone by now, and what was done has been done.
+        Format::Json => {
+            let _ = writeln!(std::io::stdout(), "{:#}", report::json(report));
+        }
+        Format::Text => say(&report::text(report)),
     }
     if report.number.is_none() { Exit::Done } else { report.outcome.into() }
 }
@@ -166,26 +170,49 @@ async fn ask() -> bool {
     answer.await.is_ok_and(|line| matches!(line.trim(), "y" | "Y" | "yes" | "Yes"))
 }
 
-/// Ctrl-C or SIGTERM: once undoes, twice stops at once.
+/// Ctrl-C, SIGTERM, or a terminal that was closed: once undoes, twice stops at once.
 async fn interrupts(cancel: Cancel) {
-    use tokio::signal::unix::{SignalKind, signal};
+    use tokio::signal::unix::{Signal, SignalKind, signal};
     let (Ok(mut interrupt), Ok(mut terminate)) =
         (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
         return;
     };
+    // Under `nohup` it is ignored, and stays so: listening to it would undo that.
+    let mut hangup = match is_ignored(HANGUP) {
+        true => None,
+        false => signal(SignalKind::hangup()).ok(),
+    };
+    async fn heard(hangup: Option<&mut Signal>) {
+        match hangup {
+            Some(hangup) => drop(hangup.recv().await),
+            None => std::future::pending().await,
+        }
+    }
     let mut wait = async || {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
+            () = heard(hangup.as_mut()) => {}
         }
     };
     wait().await;
-    eprintln!("interrupted: what was begun is undone; once more stops at once");
+    say("interrupted: what was begun is undone; once more stops at once\n");
     cancel.cancel("interrupted by the user");
     // A key held down counts once.
     tokio::time::sleep(Duration::from_millis(300)).await;
     wait().await;
-    eprintln!("stopped at once; the next command finds what was begun");
+    say("stopped at once; the next command finds what was begun\n");
     std::process::exit(4);
+}
+
+/// The number of SIGHUP.
+const HANGUP: u32 = 1;
+
+/// Whether whoever started us wants a signal to be ignored.
+fn is_ignored(signal: u32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << (signal - 1)) != 0)
 }

@@ -22,6 +22,10 @@ pub fn show(error: &AppError, source: Option<&Source>) {
         AppError::Engine(error) => engine(error),
         AppError::Router(error) => eprintln!("error[edge]: {}", chain(error)),
         AppError::Ledger(error) => ledger(error),
+        AppError::Interrupted(reason) => {
+            eprintln!("error[interrupted]: {reason}");
+            eprintln!("nothing was changed");
+        }
         AppError::History { message, help } => {
             eprintln!("error[history]: {message}");
             eprintln!("  = help: {help}");
