@@ -263,7 +263,13 @@ async fn watch(run: &Run, containers: &[String], window: Duration) -> Result<(),
     let began = Instant::now();
     let mut before = Vec::new();
     let mut absence: Option<Instant> = None;
+    let owner = format!("{}/{}", run.desired.project, run.desired.environment);
+    let has_edge = run.router.state(&owner).await?.is_some();
     loop {
+        // An edge that goes while nothing else asks it is missed here.
+        if has_edge {
+            run.router.ensure().await?;
+        }
         let mut absent = None;
         for (index, name) in containers.iter().enumerate() {
             let Some(container) = run.engine.container(name).await? else {

@@ -260,7 +260,8 @@ impl Patience {
             (*since, is_new)
         });
         if is_new && !limit.is_zero() {
-            let text = format!("{} does not answer; waiting up to {}", peer.name(), Span(limit));
+            let text =
+                format!("{} does not answer; waiting up to {} s", peer.name(), limit.as_secs());
             self.reporter.event(Event::Notice(text));
         }
         limit.checked_sub(now - since).filter(|left| !left.is_zero())
@@ -280,10 +281,8 @@ impl Patience {
             absence.since.take()
         });
         if let Some(since) = since {
-            let away = Span(Duration::from_millis(
-                u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
-            ));
-            let text = format!("{} is back after {away}", peer.name());
+            let away = since.elapsed().as_secs_f32();
+            let text = format!("{} is back after {away:.1} s", peer.name());
             self.reporter.event(Event::Notice(text));
         }
     }

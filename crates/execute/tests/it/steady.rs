@@ -189,7 +189,7 @@ fn who_is_waited_for_is_said_once_and_who_is_back_too() {
         assert_eq!(execution.reason, None);
         let text = events.text();
         assert_eq!(
-            text.matches("the engine does not answer; waiting up to 1m").count(),
+            text.matches("the engine does not answer; waiting up to 60 s").count(),
             1,
             "{text}"
         );
