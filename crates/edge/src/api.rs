@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `GET /v1/status` | [`Status`] |
 //! | `GET /v1/table` | the [`Table`](crate::Table), generation also as `ETag` |
-//! | `PUT /v1/table` with `If-Match: <generation>` | the table as accepted, or 409 / 422 and [`Failure`] |
+//! | `PUT /v1/table` with `If-Match: <generation>` | the table as accepted, or 409 / 412 / 422 and [`Failure`] |
 //! | `POST /v1/probe` [`ProbeRequest`] | [`Probe`] |
 //! | `POST /v1/drain` [`DrainRequest`] | [`Drain`] |
 //! | `POST /v1/ports` [`PortsRequest`] | [`Ports`] |
@@ -233,6 +233,9 @@ pub struct Failure {
     /// With 409: the generation in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current: Option<u64>,
+    /// With 412: the generation of the lease under which another deployer has changed the table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<u64>,
     /// With 422: the listeners that could not be opened.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unbindable: Vec<Unbindable>,

@@ -18,12 +18,8 @@ use crate::api::{
 };
 use crate::table::{Table, TableError};
 
-/// For calls that answer at once. Generous: a loaded machine should not fail a deployment.
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// For a table: sockets are bound and files are synced meanwhile.
-const PUT_TIMEOUT: Duration = Duration::from_secs(30);
-/// What a call that waits on purpose (probe, drain) may take beyond that.
-const MARGIN: Duration = Duration::from_secs(5);
+/// For one call: sockets are bound and files are synced meanwhile, on a loaded machine.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// No answer is larger: a table with a thousand pools is below 1 MiB.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 /// So often [`Client::update_table`] starts again when others are changing the table too.
@@ -33,6 +29,7 @@ const MAX_CONFLICTS: u32 = 20;
 #[derive(Debug, Clone)]
 pub struct Client {
     socket: Arc<PathBuf>,
+    call_timeout: Duration,
 }
 
 /// Why a call failed.
@@ -61,6 +58,14 @@ pub enum ClientError {
         /// The generation in force.
         current: u64,
     },
+    /// A deployer with a newer lease has changed what the table's owner has. Nothing was changed.
+    #[error("the edge follows a newer deployer: {message}")]
+    Overtaken {
+        /// The edge's words.
+        message: String,
+        /// The generation of that deployer's lease.
+        lease: u64,
+    },
     /// Listeners of the table could not be opened. Nothing was changed.
     #[error("the edge cannot listen on {}", places(.0))]
     Unbindable(Vec<Unbindable>),
@@ -86,7 +91,14 @@ fn places(unbindable: &[Unbindable]) -> String {
 impl Client {
     /// A client for the edge whose admin socket is at this path. Does not connect yet.
     pub fn new(socket: impl Into<PathBuf>) -> Client {
-        Client { socket: Arc::new(socket.into()) }
+        Client { socket: Arc::new(socket.into()), call_timeout: CALL_TIMEOUT }
+    }
+
+    /// The same with another limit on a call; one that waits on purpose (probe, drain) may take
+    /// as much longer as it waits.
+    #[must_use]
+    pub fn with_call_timeout(self, call_timeout: Duration) -> Client {
+        Client { call_timeout, ..self }
     }
 
     /// The path of the socket.
@@ -96,13 +108,15 @@ impl Client {
 
     /// How the edge is.
     pub async fn status(&self) -> Result<Status, ClientError> {
-        let answer = self.call(Method::GET, "/v1/status", None, Bytes::new(), CALL_TIMEOUT).await?;
+        let answer =
+            self.call(Method::GET, "/v1/status", None, Bytes::new(), self.call_timeout).await?;
         read(&answer)
     }
 
     /// The table in force.
     pub async fn table(&self) -> Result<Table, ClientError> {
-        let answer = self.call(Method::GET, "/v1/table", None, Bytes::new(), CALL_TIMEOUT).await?;
+        let answer =
+            self.call(Method::GET, "/v1/table", None, Bytes::new(), self.call_timeout).await?;
         read_table(&answer)
     }
 
@@ -117,7 +131,7 @@ impl Client {
     pub async fn put_table(&self, table: &Table) -> Result<Table, ClientError> {
         let body = Bytes::from(table.to_json());
         let expected = Some(table.generation);
-        let answer = self.call(Method::PUT, "/v1/table", expected, body, PUT_TIMEOUT).await?;
+        let answer = self.call(Method::PUT, "/v1/table", expected, body, self.call_timeout).await?;
         read_table(&answer)
     }
 
@@ -140,7 +154,7 @@ impl Client {
 
     /// Looks from the edge whether something answers there; see [`ProbeKind`].
     pub async fn probe(&self, probe: &ProbeRequest) -> Result<Probe, ClientError> {
-        let timeout = Duration::from_millis(probe.timeout_ms) + MARGIN;
+        let timeout = Duration::from_millis(probe.timeout_ms) + self.call_timeout;
         self.post("/v1/probe", probe, timeout).await
     }
 
@@ -172,13 +186,13 @@ impl Client {
             replicas: replicas.to_vec(),
             timeout_ms: timeout.as_millis() as u64,
         };
-        self.post("/v1/drain", &request, timeout + MARGIN).await
+        self.post("/v1/drain", &request, timeout + self.call_timeout).await
     }
 
     /// The TCP ports that listen inside a container's network namespace.
     pub async fn ports(&self, container: &str) -> Result<Ports, ClientError> {
         let request = PortsRequest { container: container.to_owned() };
-        self.post("/v1/ports", &request, CALL_TIMEOUT).await
+        self.post("/v1/ports", &request, self.call_timeout).await
     }
 
     async fn post<A: Serialize, B: for<'a> Deserialize<'a>>(
@@ -234,7 +248,10 @@ impl Client {
             let answer = sender.send_request(request).await.map_err(ClientError::Broken)?;
             let status = answer.status();
             let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await;
-            let body = body.map_err(|error| ClientError::Malformed(error.to_string()))?;
+            let body = body.map_err(|error| match error.downcast::<hyper::Error>() {
+                Ok(broken) => ClientError::Broken(*broken),
+                Err(other) => ClientError::Malformed(other.to_string()),
+            })?;
             Ok((status, body.to_bytes()))
         }
         .await;
@@ -261,6 +278,10 @@ fn failure(status: StatusCode, answer: &[u8]) -> ClientError {
     };
     match (status, failure.current) {
         (StatusCode::CONFLICT, Some(current)) => ClientError::Conflict { current },
+        (StatusCode::PRECONDITION_FAILED, _) if failure.lease.is_some() => ClientError::Overtaken {
+            message: failure.error,
+            lease: failure.lease.unwrap_or_default(),
+        },
         (StatusCode::UNPROCESSABLE_ENTITY, _) if !failure.unbindable.is_empty() => {
             ClientError::Unbindable(failure.unbindable)
         }

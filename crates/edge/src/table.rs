@@ -34,11 +34,21 @@ pub struct Table {
     /// Where to listen, and which pool answers there. Several may name one pool.
     #[serde(default)]
     pub listeners: Vec<Listener>,
+    /// By owner, the highest generation of a deployer's lease under which something was changed. A
+    /// table with a lower one is refused; an owner that is left out keeps its own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub leases: BTreeMap<String, u64>,
 }
 
 impl Default for Table {
     fn default() -> Self {
-        Table { schema: SCHEMA, generation: 0, pools: BTreeMap::new(), listeners: Vec::new() }
+        Table {
+            schema: SCHEMA,
+            generation: 0,
+            pools: BTreeMap::new(),
+            listeners: Vec::new(),
+            leases: BTreeMap::new(),
+        }
     }
 }
 
@@ -230,6 +240,20 @@ impl Table {
         Ok(())
     }
 
+    /// Takes over what a table before this one knows of leases.
+    ///
+    /// # Errors
+    /// The owner and its generation, where this table comes from a deployer whose lease is older.
+    pub(crate) fn inherit_leases(&mut self, before: &Table) -> Result<(), (String, u64)> {
+        for (owner, generation) in &before.leases {
+            let own = self.leases.entry(owner.clone()).or_insert(*generation);
+            if *own < *generation {
+                return Err((owner.clone(), *generation));
+            }
+        }
+        Ok(())
+    }
+
     /// The usual name of a pool: `shop/default/api:8000`.
     pub fn pool_name(owner: &str, service: &str, port: u16) -> String {
         format!("{owner}/{service}:{port}")
@@ -296,6 +320,29 @@ mod tests {
         let pool = &table.pools[&Table::pool_name("shop/default", "api", 8000)];
         assert_eq!((pool.paused, pool.hold), (false, Hold::default()));
         assert_eq!(Table::from_json(&table.to_json()).unwrap(), table);
+    }
+
+    #[test]
+    fn a_table_from_before_leases_is_read_and_takes_over_those_that_are_known() {
+        let mut table = Table::from_json(br#"{ "schema": 1, "generation": 7 }"#).unwrap();
+        assert!(table.leases.is_empty());
+        let known = Table { leases: [("shop/default".to_owned(), 4)].into(), ..Table::default() };
+        assert_eq!(table.inherit_leases(&known), Ok(()));
+        assert_eq!(table.leases, known.leases);
+    }
+
+    #[test]
+    fn only_a_lower_lease_is_refused_and_only_that_owners() {
+        let with = |leases: [(&str, u64); 1]| Table {
+            leases: leases.map(|(owner, generation)| (owner.to_owned(), generation)).into(),
+            ..Table::default()
+        };
+        let known = with([("shop/default", 4)]);
+        assert_eq!(with([("shop/default", 4)]).inherit_leases(&known), Ok(()));
+        assert_eq!(with([("shop/default", 5)]).inherit_leases(&known), Ok(()));
+        assert_eq!(with([("other/default", 1)]).inherit_leases(&known), Ok(()));
+        let refused = with([("shop/default", 3)]).inherit_leases(&known);
+        assert_eq!(refused, Err(("shop/default".to_owned(), 4)));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 use serde_json::{Value, json};
 use shiplap_compose::model::{Build, ByteSize, Ulimit};
 use shiplap_model::{
-    BuildRequest, EngineError, EngineErrorKind, ImageInfo, Progress, ProgressSink,
+    BuildRequest, EngineError, EngineErrorKind, ImageInfo, Limit, Progress, ProgressSink,
 };
 
 use crate::client::Call;
@@ -55,7 +55,7 @@ impl DockerEngine {
         };
         let mut output = Output::default();
         let outcome = self
-            .follow(call, doing, &sent, |event| {
+            .follow(call, Limit::Build, doing, &sent, |event| {
                 for line in output.update(event) {
                     progress(Progress::Line(line));
                 }

@@ -14,14 +14,11 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use http::{HeaderValue, Method};
 use serde_json::Value;
-use shiplap_model::{EngineError, EngineErrorKind};
+use shiplap_model::{EngineError, EngineErrorKind, Limit, Limits, Span};
 
 use crate::endpoint::Endpoint;
 use crate::error;
 
-/// Looking at something or changing its state takes well under a second on a healthy engine; a
-/// busy disk makes it slow, hardly ever slower than this.
-pub(crate) const SHORT_LIMIT: Duration = Duration::from_secs(60);
 /// bollard's own limit on the wait for an answer's head; ours are shorter, and apply first.
 const HEAD_LIMIT_S: u64 = 24 * 60 * 60;
 /// The largest answer that is kept in memory: a list of 10,000 containers is about 40 MB.
@@ -29,6 +26,29 @@ const ANSWER_LIMIT: usize = 256 << 20;
 
 /// A body of a kind that can be sent once only, such as a stream.
 type OnceBody = Box<dyn FnOnce(&mut BollardRequest) + Send>;
+
+/// How long a request may take, and under which name.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wait {
+    pub(crate) limit: Limit,
+    pub(crate) time: Duration,
+}
+
+impl Wait {
+    /// The error of a wait that came to its end.
+    pub(crate) fn over(self, doing: impl Into<String>, what: &str) -> EngineError {
+        let message = format!("{what} in {} ({})", Span(self.time), self.limit.raise(self.time));
+        error::with_kind(EngineErrorKind::Timeout, doing, message)
+    }
+}
+
+impl std::ops::Add<Duration> for Wait {
+    type Output = Self;
+
+    fn add(self, more: Duration) -> Self {
+        Self { time: self.time.saturating_add(more), ..self }
+    }
+}
 
 /// One request.
 pub(crate) struct Call {
@@ -119,6 +139,7 @@ pub(crate) struct Client {
     docker: Docker,
     /// The minor number of the API version in use, 0 before it is settled.
     minor: Arc<AtomicU32>,
+    limits: Limits,
 }
 
 impl Client {
@@ -144,7 +165,16 @@ impl Client {
             set_path(&mut request, &versioned(settled.load(Ordering::Relaxed), &path));
             request
         });
-        Ok(Self { docker, minor })
+        Ok(Self { docker, minor, limits: Limits::default() })
+    }
+
+    pub(crate) const fn set_limits(&mut self, limits: &Limits) {
+        self.limits = *limits;
+    }
+
+    /// How long something may take.
+    pub(crate) const fn wait(&self, limit: Limit) -> Wait {
+        Wait { limit, time: self.limits.get(limit) }
     }
 
     /// The client, which speaks the settled version.
@@ -180,11 +210,20 @@ impl Client {
         docker.export_image("any")
     }
 
-    /// Sends a request and returns the whole body, within a limit of time.
+    /// Sends a request and returns the whole body, within the limit of an ordinary call.
     pub(crate) async fn send(
         &self,
         call: Call,
-        limit: Duration,
+        doing: impl Fn() -> String,
+    ) -> Result<Bytes, EngineError> {
+        self.send_within(call, self.wait(Limit::EngineCall), doing).await
+    }
+
+    /// Sends a request and returns the whole body, within a limit of time.
+    pub(crate) async fn send_within(
+        &self,
+        call: Call,
+        wait: Wait,
         doing: impl Fn() -> String,
     ) -> Result<Bytes, EngineError> {
         let stream = self.stream(call);
@@ -200,12 +239,9 @@ impl Client {
             }
             Ok(body.freeze())
         };
-        match tokio::time::timeout(limit, whole).await {
+        match tokio::time::timeout(wait.time, whole).await {
             Ok(result) => result,
-            Err(_) => {
-                let message = format!("no answer in {} s", limit.as_secs());
-                Err(error::with_kind(EngineErrorKind::Timeout, doing(), message))
-            }
+            Err(_) => Err(wait.over(doing(), "no answer")),
         }
     }
 
@@ -215,7 +251,7 @@ impl Client {
         call: Call,
         doing: impl Fn() -> String,
     ) -> Result<Value, EngineError> {
-        let body = self.send(call, SHORT_LIMIT, &doing).await?;
+        let body = self.send(call, &doing).await?;
         serde_json::from_slice(&body).map_err(|e| {
             let message = format!("the answer is not JSON: {e}");
             error::with_kind(EngineErrorKind::Internal, doing(), message)

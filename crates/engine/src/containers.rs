@@ -7,10 +7,10 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use shiplap_model::{
     AnonymousVolumes, CreateReplica, DEPLOYMENT, Desired, EngineError, EngineErrorKind, ImagePin,
-    InjectedFile, ServiceSpec,
+    InjectedFile, Limit, ServiceSpec,
 };
 
-use crate::client::{Call, SHORT_LIMIT, encoded};
+use crate::client::{Call, Wait, encoded};
 use crate::create::{Conversion, CreateRequest};
 use crate::engine::DockerEngine;
 use crate::error::{invalid, scrubbed, with_kind};
@@ -21,9 +21,6 @@ use crate::registry;
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 /// A health check's timeout when nothing else is said.
 const DEFAULT_HEALTH_TIMEOUT: Duration = Duration::from_secs(30);
-/// Starting waits for volumes' drivers, and for the copy of an image's content into an empty
-/// volume.
-const START_LIMIT: Duration = Duration::from_secs(180);
 
 impl DockerEngine {
     pub(crate) async fn create_container(
@@ -113,7 +110,7 @@ impl DockerEngine {
                 let call = Call::post(format!("/networks/{}/connect", encoded(network)))
                     .json(&json!({"Container": id, "EndpointConfig": endpoint}));
                 let doing = || format!("{}: connecting to network {network}", doing());
-                self.client.send(call, SHORT_LIMIT, doing).await?;
+                self.client.send(call, doing).await?;
             }
         }
         if !files.is_empty() {
@@ -121,7 +118,7 @@ impl DockerEngine {
                 .query("path", "/")
                 .tar(archive(files));
             let doing = || format!("{}: putting files into it", doing());
-            self.client.send(call, SHORT_LIMIT, doing).await?;
+            self.client.send(call, doing).await?;
         }
         Ok(())
     }
@@ -176,7 +173,7 @@ impl DockerEngine {
     pub(crate) async fn start_container(&self, container: &str) -> Result<(), EngineError> {
         let call = self.act(container, "start").await?;
         let doing = || format!("starting {container}");
-        self.client.send(call, START_LIMIT, doing).await.map(drop)
+        self.client.send_within(call, self.client.wait(Limit::Start), doing).await.map(drop)
     }
 
     pub(crate) async fn stop_container(
@@ -184,8 +181,8 @@ impl DockerEngine {
         container: &str,
         grace: Option<Duration>,
     ) -> Result<(), EngineError> {
-        let (call, limit) = self.stopping(container, "stop", grace).await?;
-        self.client.send(call, limit, || format!("stopping {container}")).await.map(drop)
+        let (call, wait) = self.stopping(container, "stop", grace).await?;
+        self.client.send_within(call, wait, || format!("stopping {container}")).await.map(drop)
     }
 
     pub(crate) async fn restart_container(
@@ -193,9 +190,10 @@ impl DockerEngine {
         container: &str,
         grace: Option<Duration>,
     ) -> Result<(), EngineError> {
-        let (call, limit) = self.stopping(container, "restart", grace).await?;
+        let (call, wait) = self.stopping(container, "restart", grace).await?;
+        let wait = wait + self.client.wait(Limit::Start).time;
         let doing = || format!("restarting {container}");
-        self.client.send(call, limit + START_LIMIT, doing).await.map(drop)
+        self.client.send_within(call, wait, doing).await.map(drop)
     }
 
     async fn stopping(
@@ -203,28 +201,29 @@ impl DockerEngine {
         container: &str,
         verb: &str,
         grace: Option<Duration>,
-    ) -> Result<(Call, Duration), EngineError> {
+    ) -> Result<(Call, Wait), EngineError> {
         let call = self.act(container, verb).await?;
+        let wait = self.client.wait(Limit::Stop);
         let Some(grace) = grace else {
             let inspected = self.inspect_container(container.to_owned()).await?;
             let own = inspected.and_then(|i| i["Config"]["StopTimeout"].as_u64());
             let own = own.map_or(DEFAULT_GRACE, Duration::from_secs);
-            return Ok((call, own + SHORT_LIMIT));
+            return Ok((call, wait + own));
         };
         // The engine counts whole seconds; a part of one is rounded up, never to a kill at once.
         let seconds = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
-        Ok((call.query("t", &seconds.to_string()), grace + SHORT_LIMIT))
+        Ok((call.query("t", &seconds.to_string()), wait + grace))
     }
 
     pub(crate) async fn pause_container(&self, container: &str) -> Result<(), EngineError> {
         let call = self.act(container, "pause").await?;
-        let sent = self.client.send(call, SHORT_LIMIT, || format!("freezing {container}")).await;
+        let sent = self.client.send(call, || format!("freezing {container}")).await;
         self.unless(sent, container, |state| state["Paused"] == true).await
     }
 
     pub(crate) async fn unpause_container(&self, container: &str) -> Result<(), EngineError> {
         let call = self.act(container, "unpause").await?;
-        let sent = self.client.send(call, SHORT_LIMIT, || format!("thawing {container}")).await;
+        let sent = self.client.send(call, || format!("thawing {container}")).await;
         let runs = |state: &Value| state["Running"] == true && state["Paused"] == false;
         self.unless(sent, container, runs).await
     }
@@ -239,6 +238,10 @@ impl DockerEngine {
         let Err(error) = sent else { return Ok(()) };
         match self.inspect_container(container.to_owned()).await {
             Ok(Some(inspected)) if is_done(&inspected["State"]) => Ok(()),
+            // An engine calls it its own fault when what it should thaw does not run.
+            Ok(Some(inspected)) if inspected["State"]["Running"] == false => {
+                Err(EngineError { kind: EngineErrorKind::Conflict, ..error })
+            }
             _ => Err(error),
         }
     }
@@ -250,7 +253,7 @@ impl DockerEngine {
     ) -> Result<(), EngineError> {
         let call = self.act(container, "rename").await?.query("name", name);
         let doing = || format!("renaming {container} to {name}");
-        let Err(error) = self.client.send(call, SHORT_LIMIT, doing).await else { return Ok(()) };
+        let Err(error) = self.client.send(call, doing).await else { return Ok(()) };
         let named = self.inspect_container(name.to_owned()).await?;
         let id = |i: &Value| i["Id"].as_str().unwrap_or_default().to_owned();
         let Some(named) = named.filter(|i| i["Name"].as_str() == Some(&format!("/{name}"))) else {
@@ -278,7 +281,7 @@ impl DockerEngine {
         let policy = json!({"Name": name, "MaximumRetryCount": attempts});
         let call = self.act(container, "update").await?.json(&json!({"RestartPolicy": policy}));
         let doing = || format!("setting the restart policy of {container}");
-        found(self.client.send(call, SHORT_LIMIT, doing).await).map(drop)
+        found(self.client.send(call, doing).await).map(drop)
     }
 
     pub(crate) async fn remove_container(
@@ -295,7 +298,8 @@ impl DockerEngine {
             .query("force", "1")
             .query("v", volumes);
         let doing = || format!("removing {container}");
-        let removed = found(self.client.send(call, START_LIMIT, doing).await);
+        let removed =
+            found(self.client.send_within(call, self.client.wait(Limit::Start), doing).await);
         match removed {
             // Somebody else is at it, which comes to the same.
             Err(error) if error.message.contains("is already in progress") => Ok(()),

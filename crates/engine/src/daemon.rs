@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use shiplap_model::{EngineError, EngineErrorKind, EngineInfo};
+use shiplap_model::{EngineError, EngineErrorKind, EngineInfo, Limit};
 
 use crate::client::{Call, Client};
 use crate::endpoint::{Endpoint, read_json};
@@ -82,7 +82,7 @@ pub(crate) async fn settle(
         message,
         help: Some("upgrade Docker to 20.10 or newer".into()),
     };
-    let pinged = ping::ping(endpoint, doing).await?;
+    let pinged = ping::ping(endpoint, client.wait(Limit::EngineCall), doing).await?;
     let pinged = pinged.api_version.as_deref().and_then(ApiVersion::parse);
     let api = match pinged.filter(|newest| (OLDEST..=NEWEST).contains(newest)) {
         Some(api) => api,

@@ -11,8 +11,8 @@ use serde_json::Value;
 use shiplap_compose::model::Project;
 use shiplap_model::{
     AnonymousVolumes, BuildRequest, CreateReplica, Desired, Engine, EngineError, EngineInfo,
-    EngineNetwork, EngineVolume, ExecResult, Fields, ImageInfo, Observed, ObservedContainer,
-    ProgressSink, RegistryAnswer, ServiceSpec,
+    EngineNetwork, EngineVolume, ExecResult, Fields, ImageInfo, Limits, Mark, Observed,
+    ObservedContainer, ProgressSink, RegistryAnswer, Scope, ServiceSpec,
 };
 use tokio::sync::OnceCell;
 
@@ -48,6 +48,13 @@ impl DockerEngine {
             daemon: Arc::default(),
             images: Arc::default(),
         })
+    }
+
+    /// The same with other limits on how long calls may take.
+    #[must_use]
+    pub fn with_limits(mut self, limits: &Limits) -> Self {
+        self.client.set_limits(limits);
+        self
     }
 
     /// The underlying client, for what this type does not offer. It speaks the settled version
@@ -264,5 +271,17 @@ impl Engine for DockerEngine {
 
     async fn remove_volume(&self, name: &str) -> Result<(), EngineError> {
         self.drop_volume(name).await
+    }
+
+    async fn marks(&self, scope: &Scope) -> Result<Vec<Mark>, EngineError> {
+        self.list_marks(scope).await
+    }
+
+    async fn mark(&self, mark: &Mark) -> Result<Mark, EngineError> {
+        self.make_mark(mark).await
+    }
+
+    async fn unmark(&self, scope: &Scope, sequence: u64) -> Result<(), EngineError> {
+        self.drop_mark(scope, sequence).await
     }
 }

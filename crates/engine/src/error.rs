@@ -8,8 +8,8 @@ use shiplap_model::{EngineError, EngineErrorKind};
 /// Shorter values are no secrets, and blanking them out would garble messages.
 const SHORTEST_SECRET: usize = 3;
 
-/// Makes an error from what bollard reports.
-pub(crate) fn from_bollard(doing: impl Into<String>, error: &Error) -> EngineError {
+/// Makes an error from what bollard reports, for those who use [`raw`](crate::DockerEngine::raw).
+pub fn from_bollard(doing: impl Into<String>, error: &Error) -> EngineError {
     let (kind, message) = match error {
         Error::DockerResponseServerError { status_code, message } => {
             (kind_of_answer(*status_code, message), message.trim().to_owned())
@@ -44,7 +44,20 @@ pub(crate) fn with_kind(
         EngineErrorKind::DiskFull => {
             Some("make room: `docker system df`, then `docker image prune`".to_owned())
         }
-        _ => None,
+        EngineErrorKind::NoAddresses => Some(
+            "remove networks that nobody uses: `docker network prune`; or give the engine more \
+             with `default-address-pools` in /etc/docker/daemon.json"
+                .to_owned(),
+        ),
+        EngineErrorKind::Broken
+        | EngineErrorKind::TooOld
+        | EngineErrorKind::NotFound
+        | EngineErrorKind::Conflict
+        | EngineErrorKind::PortTaken
+        | EngineErrorKind::Invalid
+        | EngineErrorKind::Timeout
+        | EngineErrorKind::Internal
+        | EngineErrorKind::LeaseLost => None,
     };
     EngineError { kind, doing: doing.into(), message: message.into(), help }
 }
@@ -71,10 +84,20 @@ pub(crate) fn scrubbed<'a>(
     error
 }
 
+/// What engines say when their address pools, or those of a network, are used up.
+const NO_ADDRESSES: &[&str] = &[
+    "non-overlapping IPv4 address pool",
+    "all predefined address pools have been fully subnetted",
+    "no available IPv4 addresses",
+];
+
 fn kind_of_answer(status: u16, message: &str) -> EngineErrorKind {
     let has = |needle: &str| message.contains(needle);
-    if has("no space left on device") {
+    if has("no space left on device") || has("disk quota exceeded") {
         return EngineErrorKind::DiskFull;
+    }
+    if NO_ADDRESSES.iter().any(|words| has(words)) {
+        return EngineErrorKind::NoAddresses;
     }
     if has("port is already allocated") || has("address already in use") {
         return EngineErrorKind::PortTaken;
@@ -105,6 +128,10 @@ fn kind_of_transport(error: &Error) -> (EngineErrorKind, String) {
                 io::ErrorKind::PermissionDenied => EngineErrorKind::Denied,
                 io::ErrorKind::TimedOut => EngineErrorKind::Timeout,
                 io::ErrorKind::StorageFull => EngineErrorKind::DiskFull,
+                io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::BrokenPipe
+                | io::ErrorKind::UnexpectedEof => EngineErrorKind::Broken,
                 _ => EngineErrorKind::Unreachable,
             };
             return (kind, io.to_string());
@@ -112,9 +139,12 @@ fn kind_of_transport(error: &Error) -> (EngineErrorKind, String) {
         cause = current.source();
     }
     match error {
+        Error::HyperLegacyError { err } if err.is_connect() => {
+            (EngineErrorKind::Unreachable, error.to_string())
+        }
         Error::HyperLegacyError { .. }
         | Error::HyperResponseError { .. }
-        | Error::IOError { .. } => (EngineErrorKind::Unreachable, error.to_string()),
+        | Error::IOError { .. } => (EngineErrorKind::Broken, "the connection broke".to_owned()),
         _ => (EngineErrorKind::Internal, error.to_string()),
     }
 }
@@ -137,6 +167,11 @@ mod tests {
         let taken = "Bind for 0.0.0.0:80 failed: port is already allocated";
         assert_eq!(answer(500, taken), EngineErrorKind::PortTaken);
         assert_eq!(answer(500, "boom"), EngineErrorKind::Internal);
+        let full = "could not find an available, non-overlapping IPv4 address pool among the \
+                    defaults to assign to the network";
+        assert_eq!(answer(500, full), EngineErrorKind::NoAddresses);
+        let full = "all predefined address pools have been fully subnetted";
+        assert_eq!(answer(404, full), EngineErrorKind::NoAddresses);
     }
 
     #[test]
@@ -154,5 +189,7 @@ mod tests {
         assert!(error.help.unwrap().contains("usermod"));
         let refused = Error::from(io::Error::from(io::ErrorKind::ConnectionRefused));
         assert_eq!(from_bollard("x", &refused).kind, EngineErrorKind::Unreachable);
+        let reset = Error::from(io::Error::from(io::ErrorKind::ConnectionReset));
+        assert_eq!(from_bollard("x", &reset).kind, EngineErrorKind::Broken);
     }
 }

@@ -10,21 +10,16 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt, pin_mut};
 use serde_json::{Map, Value, json};
 use shiplap_model::{
-    EngineError, EngineErrorKind, ImageInfo, Progress, ProgressSink, RegistryAnswer,
+    EngineError, EngineErrorKind, ImageInfo, Limit, Progress, ProgressSink, RegistryAnswer,
 };
 
-use crate::client::{Call, Lines, SHORT_LIMIT, encoded};
+use crate::client::{Call, Lines, Wait, encoded};
 use crate::engine::DockerEngine;
 use crate::error::{self, from_bollard};
 use crate::inspect::milliseconds;
 use crate::observe::found;
 use crate::registry;
 
-/// A pull or a build may take hours, but it says something all the while. Unpacking a large
-/// layer on a slow disk is the longest silence seen: about a minute.
-const SILENCE_LIMIT: Duration = Duration::from_secs(5 * 60);
-/// How long a registry may take to answer for one digest.
-const REGISTRY_LIMIT: Duration = Duration::from_secs(30);
 /// Deleting the layers of a large image on a slow disk.
 const REMOVE_LIMIT: Duration = Duration::from_secs(5 * 60);
 
@@ -96,20 +91,23 @@ impl DockerEngine {
             call = call.header("x-registry-auth", header);
         }
         let doing = || format!("asking the registry for {reference}");
-        let error = match self.client.send(call, REGISTRY_LIMIT, doing).await {
-            Ok(body) => {
-                let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
-                return match answer["Descriptor"]["digest"].as_str() {
-                    Some(digest) => Ok(RegistryAnswer::Digest(digest.to_owned())),
-                    None => Ok(RegistryAnswer::Missing("the answer names no digest".into())),
-                };
-            }
-            Err(error) => error,
-        };
+        let error =
+            match self.client.send_within(call, self.client.wait(Limit::Registry), doing).await {
+                Ok(body) => {
+                    let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
+                    return match answer["Descriptor"]["digest"].as_str() {
+                        Some(digest) => Ok(RegistryAnswer::Digest(digest.to_owned())),
+                        None => Ok(RegistryAnswer::Missing("the answer names no digest".into())),
+                    };
+                }
+                Err(error) => error,
+            };
         let lower = error.message.to_lowercase();
         let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
         match error.kind {
-            EngineErrorKind::Unreachable | EngineErrorKind::TooOld => Err(error),
+            EngineErrorKind::Unreachable | EngineErrorKind::Broken | EngineErrorKind::TooOld => {
+                Err(error)
+            }
             EngineErrorKind::NotFound | EngineErrorKind::Denied => {
                 Ok(RegistryAnswer::Missing(error.message))
             }
@@ -141,7 +139,7 @@ impl DockerEngine {
         }
         let mut layers = Layers::default();
         let outcome = self
-            .follow(call, doing, &AtomicU64::new(0), |event| {
+            .follow(call, Limit::Pull, doing, &AtomicU64::new(0), |event| {
                 if let Some(bytes) = layers.update(event) {
                     progress(bytes);
                 }
@@ -174,32 +172,41 @@ impl DockerEngine {
         let path = format!("/images/{}/tag", encoded(image_id));
         let call = Call::post(path).query("repo", name).query("tag", tag);
         let doing = || format!("tagging {image_id} as {reference}");
-        self.client.send(call, SHORT_LIMIT, doing).await.map(drop)
+        self.client.send(call, doing).await.map(drop)
     }
 
     pub(crate) async fn untag_image(&self, reference: &str) -> Result<(), EngineError> {
         self.api().await?;
         let call = Call::delete(format!("/images/{}", encoded(reference)));
         let doing = || format!("removing image {reference}");
-        found(self.client.send(call, REMOVE_LIMIT, doing).await).map(drop)
+        let wait = Wait { limit: Limit::EngineCall, time: REMOVE_LIMIT };
+        found(self.client.send_within(call, wait, doing).await).map(drop)
     }
 
-    /// Follows a long call's events until its end, or until it is silent for too long.
+    /// Follows a long call's events until its end, within a limit, or until it is silent for too
+    /// long.
     pub(crate) async fn follow(
         &self,
         call: Call,
+        limit: Limit,
         doing: impl Fn() -> String,
         sent: &AtomicU64,
         on_event: impl FnMut(&Value),
     ) -> Result<(), EngineError> {
+        let (whole, silence) = (self.client.wait(limit), self.client.wait(Limit::Silence));
         let stream = self.client.stream(call);
-        follow_stream(stream, doing, sent, on_event).await
+        let followed = follow_stream(stream, silence, &doing, sent, on_event);
+        match tokio::time::timeout(whole.time, followed).await {
+            Ok(result) => result,
+            Err(_) => Err(whole.over(doing(), "not done")),
+        }
     }
 }
 
 /// Reads a stream of JSON lines; one that names an error ends it.
-pub(crate) async fn follow_stream(
+async fn follow_stream(
     stream: impl Stream<Item = Result<Bytes, Error>>,
+    silence: Wait,
     doing: impl Fn() -> String,
     sent: &AtomicU64,
     mut on_event: impl FnMut(&Value),
@@ -208,14 +215,13 @@ pub(crate) async fn follow_stream(
     let mut lines = Lines::default();
     let mut sent_before = 0;
     loop {
-        let chunk = match tokio::time::timeout(SILENCE_LIMIT, stream.next()).await {
+        let chunk = match tokio::time::timeout(silence.time, stream.next()).await {
             Ok(Some(chunk)) => chunk.map_err(|e| from_bollard(doing(), &e))?,
             Ok(None) => break,
             Err(_) => {
                 let sent_now = sent.load(Ordering::Relaxed);
                 if sent_now == sent_before {
-                    let message = format!("no progress in {} s", SILENCE_LIMIT.as_secs());
-                    return Err(error::with_kind(EngineErrorKind::Timeout, doing(), message));
+                    return Err(silence.over(doing(), "no progress"));
                 }
                 sent_before = sent_now;
                 continue;

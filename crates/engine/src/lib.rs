@@ -16,6 +16,7 @@ mod ignore;
 mod images;
 mod inspect;
 mod listening;
+mod marks;
 mod observe;
 mod ping;
 mod registry;
@@ -24,4 +25,5 @@ mod streams;
 
 pub use endpoint::Endpoint;
 pub use engine::DockerEngine;
+pub use error::from_bollard;
 pub use streams::{LogChunk, LogOptions, Terminal, TerminalExec};

@@ -7,11 +7,11 @@ use http::Request;
 use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use shiplap_model::{EngineError, EngineErrorKind};
+use shiplap_model::EngineError;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::client::SHORT_LIMIT;
+use crate::client::Wait;
 use crate::endpoint::Endpoint;
 use crate::error;
 
@@ -25,6 +25,7 @@ pub(crate) struct Pong {
 /// Pings the engine on a connection of its own.
 pub(crate) async fn ping(
     endpoint: &Endpoint,
+    wait: Wait,
     doing: impl Fn() -> String,
 ) -> Result<Pong, EngineError> {
     let pinging = async {
@@ -39,12 +40,9 @@ pub(crate) async fn ping(
             },
         }
     };
-    match tokio::time::timeout(SHORT_LIMIT, pinging).await {
+    match tokio::time::timeout(wait.time, pinging).await {
         Ok(answer) => answer.map_err(|error| error::from_bollard(doing(), &error)),
-        Err(_) => {
-            let message = format!("no answer in {} s", SHORT_LIMIT.as_secs());
-            Err(error::with_kind(EngineErrorKind::Timeout, doing(), message))
-        }
+        Err(_) => Err(wait.over(doing(), "no answer")),
     }
 }
 

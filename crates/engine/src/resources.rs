@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use shiplap_compose::model::Network;
 use shiplap_model::{EngineError, EngineErrorKind, EngineNetwork, EngineVolume};
 
-use crate::client::{Call, SHORT_LIMIT, encoded};
+use crate::client::{Call, encoded};
 use crate::daemon::ApiVersion;
 use crate::engine::DockerEngine;
 use crate::observe::found;
@@ -44,7 +44,7 @@ impl DockerEngine {
     async fn drop_network_id(&self, id: &str, name: &str) -> Result<(), EngineError> {
         let call = Call::delete(format!("/networks/{id}"));
         let doing = || format!("removing network {name}");
-        found(self.client.send(call, SHORT_LIMIT, doing).await).map(drop)
+        found(self.client.send(call, doing).await).map(drop)
     }
 
     /// Ids of all networks of exactly this name, in order.
@@ -87,14 +87,14 @@ impl DockerEngine {
         // The engine treats an existing volume of the name as success by itself.
         let call = Call::post("/volumes/create").json(&body);
         let doing = || format!("creating volume {}", volume.name);
-        self.client.send(call, SHORT_LIMIT, doing).await.map(drop)
+        self.client.send(call, doing).await.map(drop)
     }
 
     pub(crate) async fn drop_volume(&self, name: &str) -> Result<(), EngineError> {
         self.api().await?;
         let call = Call::delete(format!("/volumes/{}", encoded(name)));
         let doing = || format!("removing volume {name}");
-        found(self.client.send(call, SHORT_LIMIT, doing).await).map(drop)
+        found(self.client.send(call, doing).await).map(drop)
     }
 }
 

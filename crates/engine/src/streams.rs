@@ -10,13 +10,12 @@ use bollard::exec::{CreateExecOptions, ResizeExecOptions, StartExecOptions, Star
 use bollard::query_parameters::LogsOptionsBuilder;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use shiplap_model::{EngineError, EngineErrorKind, ExecResult};
+use shiplap_model::{EngineError, EngineErrorKind, ExecResult, Limit};
 use tokio::io::AsyncWrite;
 
-use crate::client::{Call, SHORT_LIMIT};
+use crate::client::Call;
 use crate::engine::DockerEngine;
 use crate::error::{from_bollard, with_kind};
-use crate::images::follow_stream;
 
 /// The end of a command's output that is kept.
 const OUTPUT_LIMIT: usize = 4 << 10;
@@ -138,14 +137,15 @@ impl DockerEngine {
         self.api().await?;
         let doing = format!("running a command in {container}");
         let tty = options.tty == Some(true);
+        let wait = self.client.wait(Limit::EngineCall);
         let started = async {
             let created = self.raw().create_exec(container, options).await?;
             let start = StartExecOptions { detach: false, tty, output_capacity: None };
             Ok((created.id.clone(), self.raw().start_exec(&created.id, Some(start)).await?))
         };
-        let (id, streams) = match tokio::time::timeout(SHORT_LIMIT, started).await {
+        let (id, streams) = match tokio::time::timeout(wait.time, started).await {
             Ok(result) => result.map_err(|e| from_bollard(doing.clone(), &e))?,
-            Err(_) => return Err(late(doing, SHORT_LIMIT)),
+            Err(_) => return Err(wait.over(doing, "not done")),
         };
         let StartExecResults::Attached { output, input } = streams else {
             unreachable!("it was not asked to detach");
@@ -185,10 +185,9 @@ impl DockerEngine {
     pub async fn load_image(&self, archive: Bytes) -> Result<Vec<String>, EngineError> {
         self.api().await?;
         let call = Call::post("/images/load").query("quiet", "1").tar(archive);
-        let stream = self.client.stream(call);
         let mut said = Vec::new();
         let doing = || "loading an image".to_owned();
-        follow_stream(stream, doing, &AtomicU64::new(0), |event| {
+        self.follow(call, Limit::Pull, doing, &AtomicU64::new(0), |event| {
             said.extend(event["stream"].as_str().map(|line| line.trim().to_owned()));
         })
         .await?;
@@ -246,6 +245,7 @@ impl DockerEngine {
         lines: u32,
     ) -> Result<Vec<String>, EngineError> {
         let options = LogOptions { tail: Some(lines), ..Default::default() };
+        let wait = self.client.wait(Limit::EngineCall);
         let stream = self.logs(container, &options).await?;
         let whole = async {
             futures_util::pin_mut!(stream);
@@ -255,9 +255,9 @@ impl DockerEngine {
             }
             Ok(String::from_utf8_lossy(&text).lines().map(str::to_owned).collect())
         };
-        match tokio::time::timeout(SHORT_LIMIT, whole).await {
+        match tokio::time::timeout(wait.time, whole).await {
             Ok(result) => result,
-            Err(_) => Err(late(format!("reading the logs of {container}"), SHORT_LIMIT)),
+            Err(_) => Err(wait.over(format!("reading the logs of {container}"), "not done")),
         }
     }
 }

@@ -13,10 +13,10 @@ use std::sync::Arc;
 
 use shiplap_compose::Loaded;
 use shiplap_model::{
-    Engine, EngineError, LeaseHeld, Ledger, LedgerError, Observed, Outcome, Plan, Refusal, Router,
-    RouterError, Scope,
+    Engine, EngineError, LeaseHeld, Ledger, LedgerError, Limits, Observed, Outcome, Plan, Refusal,
+    Router, RouterError, Scope,
 };
-use shiplap_plan::{Limits, Selection, Standby};
+use shiplap_plan::{Selection, Standby};
 
 use crate::{Cancel, KeepFailed, Reporter};
 
@@ -155,6 +155,8 @@ pub struct Report {
     pub took_ms: i64,
     /// Whether the user said no.
     pub declined: bool,
+    /// Who has taken over meanwhile, where somebody has: then nothing was undone.
+    pub taken_over_by: Option<String>,
     /// Ids of containers that were frozen, to be retired after a while.
     pub frozen: Vec<String>,
 }
@@ -186,6 +188,9 @@ pub enum AppError {
     /// The ledger.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// The user, or the loss of the lease, ended it before it had begun.
+    #[error("{0}")]
+    Interrupted(String),
     /// History does not hold what was asked for.
     #[error("{message}")]
     History {

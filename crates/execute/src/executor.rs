@@ -16,8 +16,9 @@ use std::time::Instant;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use shiplap_model::{
-    Action, Desired, Engine, EngineError, JournalEntry, LeaseKey, Ledger, LedgerError, Outcome,
-    Phase, Plan, Protocol, Router, RouterError, Step, StepId, StepState,
+    Action, Desired, Engine, EngineError, EngineErrorKind, JournalEntry, LeaseKey, Ledger,
+    LedgerError, Limits, Outcome, Phase, Plan, Protocol, Router, RouterError, Step, StepId,
+    StepState,
 };
 
 use crate::{Cancel, Event, Reporter, now_ms};
@@ -60,6 +61,8 @@ pub struct Run {
     pub desired: Arc<Desired>,
     /// Whether failed replicas stay.
     pub keep_failed: KeepFailed,
+    /// How long things may take that the plan says nothing of.
+    pub limits: Limits,
 }
 
 /// How an execution ended.
@@ -91,6 +94,19 @@ pub(crate) enum StepError {
 }
 
 impl StepError {
+    /// Whether somebody else has the lease by now: touching anything more would be two at once.
+    fn is_lease_lost(&self) -> bool {
+        match self {
+            Self::Ledger(LedgerError::LeaseLost(_)) | Self::Router(RouterError::LeaseLost(_)) => {
+                true
+            }
+            Self::Engine(error) | Self::Router(RouterError::Engine(error)) => {
+                error.kind == EngineErrorKind::LeaseLost
+            }
+            Self::Ledger(_) | Self::Router(_) | Self::Gate(_) | Self::Cancelled(_) => false,
+        }
+    }
+
     /// The whole chain in one line, with what to type where the engine's adapter knows.
     fn text(&self) -> String {
         let mut text = self.to_string();
@@ -127,10 +143,14 @@ pub async fn execute(run: &Run, plan: &Plan) -> Execution {
         let images = images();
         return Execution { outcome: Outcome::Done, reason: None, left: forward.left, images };
     };
-    if let StepError::Ledger(LedgerError::LeaseLost(_)) = failure {
-        // Somebody else is at it by now: touching anything more would be two at once.
-        let reason = Some(failure.text());
-        return Execution { outcome: Outcome::Stuck, reason, left: Vec::new(), images: images() };
+    let lost = |error: &StepError| Execution {
+        outcome: Outcome::Stuck,
+        reason: Some(error.text()),
+        left: Vec::new(),
+        images: images(),
+    };
+    if failure.is_lease_lost() {
+        return lost(&failure);
     }
     let reason = failure.text();
     let changed = forward
@@ -138,7 +158,10 @@ pub async fn execute(run: &Run, plan: &Plan) -> Execution {
         .iter()
         .chain(&forward.begun)
         .any(|id| plan.steps.iter().any(|step| step.id == *id && step.phase != Phase::Prepare));
-    let left = undo::unwind(run, plan, &forward, &learned, &reason).await;
+    let left = match undo::unwind(run, plan, &forward, &learned, &reason).await {
+        Ok(left) => left,
+        Err(error) => return lost(&error),
+    };
     let outcome = match (left.is_empty(), changed) {
         (false, _) => Outcome::Stuck,
         (true, true) => Outcome::RolledBack,
@@ -196,7 +219,8 @@ async fn forward(run: &Run, plan: &Plan, learned: &Mutex<Learned>) -> Forward {
                 forward.begun.retain(|id| *id != step.id);
                 forward.finished.push(step.id);
             }
-            Err(error @ StepError::Ledger(LedgerError::LeaseLost(_))) => {
+            Err(error) if error.is_lease_lost() => {
+                run.cancel.cancel("the lease was lost");
                 forward.failure = Some(error);
             }
             Err(error) if step.phase == Phase::Tidy => {

@@ -8,9 +8,13 @@ pub mod app;
 mod cancel;
 mod clock;
 mod executor;
+mod holding;
 mod reporter;
+mod steady;
 
 pub use cancel::Cancel;
 pub use clock::now_ms;
 pub use executor::{Execution, KeepFailed, Run, execute};
+pub use holding::Holding;
 pub use reporter::{Event, Reporter, Silent};
+pub use steady::{MOST_FAULTS, Steady};

@@ -25,12 +25,14 @@ pub(crate) fn begin(
         return Err(LedgerError::LeaseLost(scope.clone()).into());
     }
     lease::require(transaction, &deployment.lease)?;
+    let after = i64::try_from(deployment.after)
+        .map_err(|_| LedgerError::Storage(format!("{} is no number", deployment.after)))?;
     let number: i64 = transaction
         .prepare_cached(
-            "SELECT coalesce(max(number), 0) + 1 FROM entries \
+            "SELECT max(coalesce(max(number), 0), ?3) + 1 FROM entries \
              WHERE project = ?1 AND environment = ?2",
         )?
-        .query_row(params![scope.project, scope.environment], |row| row.get(0))?;
+        .query_row(params![scope.project, scope.environment, after], |row| row.get(0))?;
     let key = chain::key_for_writing(transaction, dir)?;
     let binding = key.encrypt(scope, number, &deployment.binding)?;
     let payload = payload::write(&Begun::new(deployment, &key.seal_binding(&binding)));

@@ -144,6 +144,26 @@ pub(crate) fn renew(
     Ok(Lease { key: key.clone(), expires_ms: end.wall_ms })
 }
 
+/// Goes on under a generation of at least `generation`.
+pub(crate) fn raise(
+    transaction: &Transaction,
+    key: &LeaseKey,
+    generation: u64,
+) -> Result<Lease, Failure> {
+    require(transaction, key)?;
+    let raised = key.generation.max(generation);
+    let column = i64::try_from(raised)
+        .map_err(|_| LedgerError::Storage(format!("{raised} is no generation")))?;
+    let expires_ms = transaction
+        .prepare_cached(
+            "UPDATE leases SET generation = ?3 WHERE project = ?1 AND environment = ?2 \
+             RETURNING expires_ms",
+        )?
+        .query_row(params![key.scope.project, key.scope.environment, column], |row| row.get(0))?;
+    let key = LeaseKey { scope: key.scope.clone(), generation: raised };
+    Ok(Lease { key, expires_ms })
+}
+
 /// Gives a lease back, if it is still ours.
 pub(crate) fn release(transaction: &Transaction, key: &LeaseKey) -> Result<(), Failure> {
     transaction

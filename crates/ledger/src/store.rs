@@ -34,6 +34,7 @@ use crate::{chain, history, lease};
 pub struct SqliteLedger {
     state_dir: PathBuf,
     path: PathBuf,
+    id: String,
     connection: Arc<Mutex<Connection>>,
     /// Started by the first journal line.
     writer: Mutex<Option<Writer>>,
@@ -94,9 +95,11 @@ impl SqliteLedger {
                 .and_then(|dir| dir.sync_all())
                 .map_err(|error| file("sync", state_dir, &error))?;
         }
+        let id = identity(&path)?;
         Ok(Self {
             state_dir: state_dir.to_owned(),
             path,
+            id,
             connection: Arc::new(Mutex::new(connection)),
             writer: Mutex::default(),
             host,
@@ -176,6 +179,10 @@ impl Ledger for SqliteLedger {
         self.writing(|tx| lease::acquire(tx, self.host.as_ref(), scope, holder, ttl))
     }
 
+    async fn raise(&self, key: &LeaseKey, generation: u64) -> Result<Lease, LedgerError> {
+        self.writing(|tx| lease::raise(tx, key, generation))
+    }
+
     async fn renew(&self, key: &LeaseKey, ttl: Duration) -> Result<Lease, LedgerError> {
         self.writing(|tx| lease::renew(tx, self.host.as_ref(), key, ttl))
     }
@@ -247,6 +254,10 @@ impl Ledger for SqliteLedger {
         self.reading(|tx| history::scopes(tx))
     }
 
+    fn id(&self) -> String {
+        self.id.clone()
+    }
+
     async fn verify(&self) -> Result<u64, LedgerError> {
         self.reading(|tx| chain::verify(tx, &self.state_dir))
     }
@@ -257,6 +268,18 @@ fn system_host() -> Result<Arc<dyn Host>, LedgerError> {
         Ok(host) => Ok(Arc::new(host)),
         Err(error) => Err(file("learn about this process from", Path::new("/proc"), &error)),
     }
+}
+
+/// From the machine and the file's place on its disk: a ledger that was copied elsewhere is
+/// another one, and one whose folder was renamed is not.
+fn identity(path: &Path) -> Result<String, LedgerError> {
+    let found = rustix::fs::stat(path).map_err(|error| file("look at", path, &error.into()))?;
+    // Not there in most containers, whose host's name then tells them apart.
+    let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    let host = rustix::system::uname();
+    let host = host.nodename().to_string_lossy();
+    let text = format!("{host}\n{}\n{}\n{}", machine.trim(), found.st_dev, found.st_ino);
+    Ok(blake3::hash(text.as_bytes()).to_hex()[..16].to_owned())
 }
 
 fn database_path(state_dir: &Path) -> PathBuf {

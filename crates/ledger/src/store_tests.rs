@@ -28,6 +28,7 @@ async fn on_a_full_disk_nothing_is_half_written_and_later_it_goes_on() {
         binding: Secret::new(vec![1; 100_000]),
         plan: serde_json::Value::Null,
         lease: lease.clone(),
+        after: 0,
     };
     // A limit below the present size means the present size.
     limit_pages(&ledger, 1);

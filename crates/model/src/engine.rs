@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::{Desired, Fields, ImageInfo, Observed, ObservedContainer, PublishedPort, ServiceSpec};
+use crate::{
+    Desired, Fields, ImageInfo, Mark, Observed, ObservedContainer, PublishedPort, Scope,
+    ServiceSpec,
+};
 
 /// Version and nature of an engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -190,7 +193,8 @@ pub trait Engine: Send + Sync {
         request: &BuildRequest,
         progress: ProgressSink,
     ) -> Result<ImageInfo, EngineError>;
-    /// Removes an image, or a name of one; what containers use stays, with an error.
+    /// Removes an image, or a name of one; what containers use stays, with an error. One that is
+    /// gone is no error.
     async fn remove_image(&self, reference: &str) -> Result<(), EngineError>;
 
     /// Makes a container, with its files, attached to all its networks, not started. Returns its
@@ -200,19 +204,19 @@ pub trait Engine: Send + Sync {
         desired: &Desired,
         replica: &CreateReplica,
     ) -> Result<String, EngineError>;
-    /// Starts a container.
+    /// Starts a container. One that runs is no error; one that has ended runs once more.
     async fn start(&self, container: &str) -> Result<(), EngineError>;
-    /// Sends the stop signal, and kills after `grace`.
+    /// Sends the stop signal, and kills after `grace`. One that does not run is no error.
     async fn stop(&self, container: &str, grace: Option<Duration>) -> Result<(), EngineError>;
     /// Stops and starts a container.
     async fn restart(&self, container: &str, grace: Option<Duration>) -> Result<(), EngineError>;
-    /// Freezes a container.
+    /// Freezes a container. One that is frozen is no error; one that does not run is a conflict.
     async fn pause(&self, container: &str) -> Result<(), EngineError>;
-    /// Thaws a container.
+    /// Thaws a container. One that runs is no error; one that does not run is a conflict.
     async fn unpause(&self, container: &str) -> Result<(), EngineError>;
     /// Renames a container. It already having the new name is success.
     async fn rename(&self, container: &str, name: &str) -> Result<(), EngineError>;
-    /// Removes a container, killing it if need be. An anonymous volume that another container
+    /// Removes a container, killing it if need be. One that is gone is no error. An anonymous volume that another container
     /// uses stays in any case.
     async fn remove(
         &self,
@@ -220,7 +224,7 @@ pub trait Engine: Send + Sync {
         anonymous_volumes: AnonymousVolumes,
     ) -> Result<(), EngineError>;
     /// Sets when the engine starts a container again by itself, in the words of Compose's
-    /// `restart`: `no`, `always`, `unless-stopped`, `on-failure:5`.
+    /// `restart`: `no`, `always`, `unless-stopped`, `on-failure:5`. One that is gone is no error.
     async fn set_restart(&self, container: &str, policy: &str) -> Result<(), EngineError>;
     /// Looks at one container, by name or id.
     async fn container(&self, container: &str) -> Result<Option<ObservedContainer>, EngineError>;
@@ -234,7 +238,8 @@ pub trait Engine: Send + Sync {
         &self,
         container: &str,
     ) -> Result<Option<(Vec<String>, Duration)>, EngineError>;
-    /// Runs a command in a container, without a terminal, and waits for it.
+    /// Runs a command in a container, without a terminal, and waits for it. One that does not run
+    /// is a conflict.
     async fn exec(
         &self,
         container: &str,
@@ -244,21 +249,30 @@ pub trait Engine: Send + Sync {
     /// The last lines that a container printed.
     async fn tail(&self, container: &str, lines: u32) -> Result<Vec<String>, EngineError>;
 
-    /// Makes a network.
+    /// Makes a network. One of that name is what was asked for.
     async fn create_network(&self, network: &EngineNetwork) -> Result<(), EngineError>;
-    /// Removes a network.
+    /// Removes a network. One that is gone is no error; one that is used is a conflict.
     async fn remove_network(&self, name: &str) -> Result<(), EngineError>;
-    /// Makes a volume.
+    /// Makes a volume. One of that name is what was asked for.
     async fn create_volume(&self, volume: &EngineVolume) -> Result<(), EngineError>;
-    /// Removes a volume.
+    /// Removes a volume. One that is gone is no error.
     async fn remove_volume(&self, name: &str) -> Result<(), EngineError>;
+
+    /// The marks of an environment, the oldest first.
+    async fn marks(&self, scope: &Scope) -> Result<Vec<Mark>, EngineError>;
+    /// Makes a mark, unless there is one of its number; returns the one that is there then.
+    async fn mark(&self, mark: &Mark) -> Result<Mark, EngineError>;
+    /// Removes the mark of a number. One that is gone is no error.
+    async fn unmark(&self, scope: &Scope, sequence: u64) -> Result<(), EngineError>;
 }
 
 /// What kind of trouble an engine reported; decides what a caller does about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EngineErrorKind {
-    /// Nothing listens, or the connection broke.
+    /// Nothing listens.
     Unreachable,
+    /// The connection broke before the answer had come: whether it was done is not known.
+    Broken,
     /// The socket is there and we may not use it.
     Denied,
     /// Its API is older than we speak.
@@ -269,6 +283,8 @@ pub enum EngineErrorKind {
     Conflict,
     /// A disk is full.
     DiskFull,
+    /// No network address, or no subnet for a network, is free.
+    NoAddresses,
     /// A host port is taken.
     PortTaken,
     /// The request itself is at fault: a bad option, a bad Dockerfile.
@@ -277,6 +293,8 @@ pub enum EngineErrorKind {
     Timeout,
     /// Its own fault.
     Internal,
+    /// Not asked any more: another deployer has the lease.
+    LeaseLost,
 }
 
 /// The engine could not do what it was asked.

@@ -29,13 +29,15 @@ pub const COMPOSE_DEPENDS_ON: &str = "com.docker.compose.depends_on";
 pub const ENVIRONMENT: &str = "shiplap.environment";
 /// The number of the deployment that made a container.
 pub const DEPLOYMENT: &str = "shiplap.deployment";
+/// The generation of the lease under which an object was made.
+pub const GENERATION: &str = "shiplap.generation";
 /// Digests of the fields that a container was made from, see [`Fields`](crate::Fields).
 pub const FIELDS: &str = "shiplap.fields";
 /// `held` on a replica whose service's names belong to a name holder.
 pub const NAMES: &str = "shiplap.names";
-/// What a container of Shiplap's own does: `edge` or `names`.
+/// What an object of Shiplap's own does: `edge`, `names` or `lease`.
 pub const ROLE: &str = "shiplap.role";
-/// Of a name holder: `project/environment`.
+/// Of a name holder, and of a mark: `project/environment`.
 pub const OWNER: &str = "shiplap.owner";
 /// Of a name holder: the services whose names it carries, separated by commas.
 pub const HELD_SERVICES: &str = "shiplap.services";

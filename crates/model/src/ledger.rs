@@ -78,6 +78,9 @@ pub struct NewDeployment {
     pub plan: serde_json::Value,
     /// The lease under which it runs.
     pub lease: LeaseKey,
+    /// The highest number that the target knows of: names of containers hold it, and a deployer
+    /// with another ledger may have given it out. This one gets a higher one.
+    pub after: u64,
 }
 
 /// A deployment as history knows it.
@@ -224,6 +227,9 @@ pub trait Ledger: Send + Sync {
         holder: &str,
         ttl: Duration,
     ) -> Result<Result<Lease, LeaseHeld>, LedgerError>;
+    /// Goes on with a lease under a generation of at least `generation`: the target knows a higher
+    /// one than this ledger, say because another ledger was there before.
+    async fn raise(&self, key: &LeaseKey, generation: u64) -> Result<Lease, LedgerError>;
     /// Prolongs a lease; [`LedgerError::LeaseLost`] when somebody else has it by now.
     async fn renew(&self, key: &LeaseKey, ttl: Duration) -> Result<Lease, LedgerError>;
     /// Gives a lease back. One that is not held any more is no error.
@@ -266,6 +272,8 @@ pub trait Ledger: Send + Sync {
     async fn binding(&self, scope: &Scope, number: u64) -> Result<Secret<Vec<u8>>, LedgerError>;
     /// All scopes that have a deployment.
     async fn scopes(&self) -> Result<Vec<Scope>, LedgerError>;
+    /// A text that no other ledger has.
+    fn id(&self) -> String;
     /// Checks the hash chain; returns how many entries it holds.
     async fn verify(&self) -> Result<u64, LedgerError>;
 }

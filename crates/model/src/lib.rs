@@ -8,6 +8,8 @@ mod engine;
 mod image;
 mod labels;
 mod ledger;
+mod limits;
+mod mark;
 mod observed;
 mod plan;
 mod replica;
@@ -26,6 +28,8 @@ pub use ledger::{
     Deployment, DeploymentState, JournalEntry, Lease, LeaseHeld, LeaseKey, Ledger, LedgerError,
     NewDeployment, Outcome, Scope, StepState, StoredImage, StoredRelease, StoredService,
 };
+pub use limits::{Limit, Limits, Span, UnknownLimit};
+pub use mark::{Mark, MarkStanding};
 pub use observed::{
     ContainerState, Health, NetworkAddress, Observed, ObservedContainer, ObservedListener,
     ObservedNetwork, ObservedVolume, PublishedPort,

@@ -125,6 +125,9 @@ pub struct RouteChange {
     pub drop_pools: Vec<PoolKey>,
     /// Listeners to close.
     pub drop_listeners: Vec<ListenerSpec>,
+    /// The generation of the lease under which it is made; refused where a higher one has
+    /// changed the table before.
+    pub lease: Option<u64>,
 }
 
 /// A listener inside a name holder.
@@ -167,6 +170,8 @@ pub struct RouterState {
     pub version: String,
     /// Generation of its table.
     pub generation: u64,
+    /// The highest generation of a lease that has changed the environment's part of it.
+    pub lease: u64,
     /// The environment's pools.
     pub pools: BTreeMap<PoolKey, PoolStatus>,
     /// The environment's listeners on the host.
@@ -248,8 +253,9 @@ pub trait Router: Send + Sync {
     async fn state(&self, owner: &str) -> Result<Option<RouterState>, RouterError>;
 
     /// Changes one environment's part of the table in one swap, once all sockets are open and
-    /// the table is on disk. Either all of it happens or nothing. Safe to repeat.
-    async fn apply(&self, owner: &str, change: &RouteChange) -> Result<(), RouterError>;
+    /// the table is on disk. Either all of it happens or nothing. Safe to repeat. Returns the
+    /// generation of the table that holds it.
+    async fn apply(&self, owner: &str, change: &RouteChange) -> Result<u64, RouterError>;
 
     /// Asks a replica on its own address.
     async fn probe(&self, request: &ProbeRequest) -> Result<ProbeOutcome, RouterError>;
@@ -278,6 +284,9 @@ pub enum RouterError {
     /// No edge answers.
     #[error("the edge does not answer: {0}")]
     Unreachable(String),
+    /// A deployer with a newer lease has changed the environment's routes; nothing was changed.
+    #[error("another deployer has taken over: {0}")]
+    LeaseLost(String),
     /// It answered with something else.
     #[error("the edge refused: {0}")]
     Refused(String),

@@ -30,10 +30,6 @@ use crate::policy::{Policy, Selection};
 use crate::routes::{self, Wanted};
 use crate::service::{ServicePlan, gate_words, plan_service};
 
-/// How long a job may take: migrations of a small team's database end well within it, and a
-/// hanging one does not block deployments for the night.
-const JOB_LIMIT: Duration = Duration::from_secs(30 * 60);
-
 /// Everything that the stages work on.
 pub(crate) struct Context<'a> {
     pub desired: &'a Desired,
@@ -185,7 +181,7 @@ fn contextualise<'a>(
     if !refusals.is_empty() {
         return Err(refusals);
     }
-    complete_gates(desired, &mut services);
+    complete_gates(desired, policy.limits.job, &mut services);
     let mut wanted: BTreeMap<&str, Vec<Wanted>> = desired
         .services
         .iter()
@@ -304,14 +300,18 @@ fn leave_alone<'a>(service: &mut ServicePlan<'a>, observed: &'a Observed) {
 }
 
 /// A service that others wait for to complete is a job.
-fn complete_gates(desired: &Desired, services: &mut BTreeMap<&str, ServicePlan<'_>>) {
+fn complete_gates(
+    desired: &Desired,
+    limit: Duration,
+    services: &mut BTreeMap<&str, ServicePlan<'_>>,
+) {
     for spec in desired.services.values() {
         for (name, dependency) in &spec.service.depends_on {
             if dependency.condition == Condition::CompletedSuccessfully
                 && let Some(service) = services.get_mut(name.as_str())
             {
                 service.gate.completes = true;
-                service.gate.limit = service.gate.limit.max(JOB_LIMIT);
+                service.gate.limit = limit;
             }
         }
     }

@@ -15,5 +15,5 @@ mod strategy;
 
 pub use assemble::plan;
 pub use fields::fields_of;
-pub use policy::{Limits, Policy, Selection, Standby};
+pub use policy::{Policy, Selection, Standby};
 pub use render::{render, render_steps, to_json};

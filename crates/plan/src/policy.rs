@@ -1,9 +1,8 @@
 //! What the user asked for besides the desired state.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
-use shiplap_model::Goal;
+use shiplap_model::{Goal, Limits};
 
 /// Which services a plan may touch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,34 +20,6 @@ impl Selection {
         match self {
             Self::All => true,
             Self::Only(names) => names.contains(service),
-        }
-    }
-}
-
-/// How long things may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// How long a new replica may take to work, on top of its `start_period`.
-    pub gate: Duration,
-    /// How long a replica without any other gate must run.
-    pub steady: Duration,
-    /// How long old replicas may finish what is in flight.
-    pub drain: Duration,
-    /// How long new replicas are watched after the switch, where `update_config.monitor` is
-    /// absent.
-    pub watch: Duration,
-}
-
-impl Default for Limits {
-    /// 60 s to work: enough for a JVM or a cold Python on a small machine. 1 s of running where
-    /// nothing else can be asked: long enough for a bad command line or a missing module. 30 s to
-    /// finish requests: what proxies and browsers wait. 5 s of watching: Swarm's own default.
-    fn default() -> Self {
-        Self {
-            gate: Duration::from_secs(60),
-            steady: Duration::from_secs(1),
-            drain: Duration::from_secs(30),
-            watch: Duration::from_secs(5),
         }
     }
 }

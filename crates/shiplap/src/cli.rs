@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use shiplap_model::Limit;
 
 /// Deploys Docker Compose projects with no failed request.
 ///
@@ -93,6 +94,15 @@ pub enum Command {
     Edge(EdgeCommand),
 }
 
+/// How long things may take.
+#[derive(Debug, Clone, Default, Args)]
+pub struct LimitArgs {
+    /// How long something may take, such as gate=2m; may be repeated. An unknown name is answered
+    /// with all there are
+    #[arg(long = "limit", value_name = "NAME=DURATION", value_parser = crate::limits::pair)]
+    pub limits: Vec<(Limit, Duration)>,
+}
+
 /// What to deploy.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Selected {
@@ -136,6 +146,8 @@ pub struct PlanArgs {
     /// Show each step
     #[arg(long)]
     pub steps: bool,
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }
 
 /// How to carry out.
@@ -154,6 +166,8 @@ pub struct Carry {
     /// Keep replicas that failed, stopped and renamed, for a look
     #[arg(long)]
     pub keep_failed: bool,
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }
 
 /// `deploy`.
@@ -366,7 +380,7 @@ pub enum EdgeCommand {
 }
 
 /// Reads `500ms`, `30s`, `2m`, `1h30m`, `0`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is not a duration such as 500ms, 30s or 2m");
     if text == "0" {
         return Ok(Duration::ZERO);

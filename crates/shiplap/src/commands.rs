@@ -12,11 +12,12 @@ mod retire;
 mod unsupported;
 
 use shiplap_compose::{Diagnostic, Severity};
-use shiplap_execute::app::{AppError, Source};
-use shiplap_model::Scope;
-use shiplap_plan::Limits;
+use shiplap_engine::DockerEngine;
+use shiplap_execute::Silent;
+use shiplap_execute::app::{App, AppError, Source};
+use shiplap_model::{Limits, Scope};
 
-use crate::cli::{Cli, Command, ProjectArgs, Selected};
+use crate::cli::{Cli, Command, LimitArgs, ProjectArgs, Selected};
 use crate::exit::Exit;
 use crate::load::DEFAULT_ENVIRONMENT;
 use crate::output::errors;
@@ -95,6 +96,13 @@ fn scope(project: &ProjectArgs) -> Result<(Scope, Option<Source>), Exit> {
     }
 }
 
+/// The adapters, for commands that only look: limits are those of the environment.
+async fn world(source: Option<&Source>) -> Result<(App, DockerEngine), Exit> {
+    let limits = crate::limits::from_environment()?;
+    let app = crate::world::app(std::sync::Arc::new(Silent), &limits).await;
+    app.map_err(|error| refuse(&error, source))
+}
+
 /// Says why a command did not begin.
 fn refuse(error: &AppError, source: Option<&Source>) -> Exit {
     errors::show(error, source);
@@ -117,18 +125,19 @@ fn pairs(words: &[String], what: &str) -> Result<Vec<(String, String)>, Exit> {
         .collect()
 }
 
-fn limits(selected: &Selected) -> Limits {
-    let default = Limits::default();
-    Limits {
-        gate: selected.gate.unwrap_or(default.gate),
-        watch: selected.watch.unwrap_or(default.watch),
-        drain: selected.drain.unwrap_or(default.drain),
-        ..default
-    }
+/// The limits, with the flags that are short for some of them.
+fn limits(selected: &Selected, limits: &LimitArgs) -> Result<Limits, Exit> {
+    let given = crate::limits::with(limits)?;
+    Ok(Limits {
+        gate: selected.gate.unwrap_or(given.gate),
+        watch: selected.watch.unwrap_or(given.watch),
+        drain: selected.drain.unwrap_or(given.drain),
+        ..given
+    })
 }
 
 /// What the selection on the command line asks for.
-fn request(selected: &Selected) -> Result<shiplap_execute::app::Request, Exit> {
+fn request(selected: &Selected, given: &LimitArgs) -> Result<shiplap_execute::app::Request, Exit> {
     use shiplap_execute::app::{Images, Request};
     Ok(Request {
         services: selected.services.iter().cloned().collect(),
@@ -140,7 +149,7 @@ fn request(selected: &Selected) -> Result<shiplap_execute::app::Request, Exit> {
         },
         remove_orphans: selected.remove_orphans,
         force: selected.force_recreate,
-        limits: limits(selected),
+        limits: limits(selected, given)?,
         ..Request::default()
     })
 }

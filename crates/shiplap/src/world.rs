@@ -7,6 +7,7 @@ use shiplap_engine::{DockerEngine, Endpoint};
 use shiplap_execute::app::{App, AppError};
 use shiplap_execute::{Cancel, Reporter};
 use shiplap_ledger::SqliteLedger;
+use shiplap_model::Limits;
 
 use crate::edge::EdgeRouter;
 
@@ -28,19 +29,22 @@ pub fn state_dir() -> PathBuf {
 }
 
 /// Connects to the engine and asks who it is.
-pub async fn engine() -> Result<DockerEngine, AppError> {
-    let docker = DockerEngine::connect(&Endpoint::from_environment()?)?;
+pub async fn engine(limits: &Limits) -> Result<DockerEngine, AppError> {
+    let docker = DockerEngine::connect(&Endpoint::from_environment()?)?.with_limits(limits);
     docker.reach().await?;
     Ok(docker)
 }
 
 /// The use cases over the engine of this machine.
-pub async fn app(reporter: Arc<dyn Reporter>) -> Result<(App, DockerEngine), AppError> {
-    let docker = engine().await?;
+pub async fn app(
+    reporter: Arc<dyn Reporter>,
+    limits: &Limits,
+) -> Result<(App, DockerEngine), AppError> {
+    let docker = engine(limits).await?;
     let ledger = SqliteLedger::open(&state_dir())?;
     let app = App {
         engine: Arc::new(docker.clone()),
-        router: Arc::new(EdgeRouter::new(docker.clone())),
+        router: Arc::new(EdgeRouter::new(docker.clone(), limits)),
         ledger: Arc::new(ledger),
         reporter,
         cancel: Cancel::default(),

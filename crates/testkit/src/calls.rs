@@ -2,8 +2,11 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use shiplap_model::EngineErrorKind;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// What goes wrong at a call.
 #[derive(Clone)]
@@ -12,6 +15,9 @@ pub enum Trouble {
     Before,
     /// It fails although it has done what it was asked: the answer was lost.
     After,
+    /// It fails with an error of this kind (of the engine; elsewhere as [`Trouble::Before`]) and
+    /// has done nothing.
+    Fails(EngineErrorKind),
     /// It never returns; whoever waits for it has to be dropped, as if the process had died.
     Hang,
     /// It does what it was asked and hangs then.
@@ -25,6 +31,7 @@ impl fmt::Debug for Trouble {
         f.write_str(match self {
             Self::Before => "Before",
             Self::After => "After",
+            Self::Fails(_) => "Fails",
             Self::Hang => "Hang",
             Self::HangAfter => "HangAfter",
             Self::Do(_) => "Do",
@@ -45,6 +52,10 @@ enum When {
 struct Inner {
     log: Vec<String>,
     troubles: Vec<(When, Trouble)>,
+    /// Until when nothing whose text begins so answers.
+    away: Vec<(&'static str, Instant)>,
+    /// How long each call takes.
+    slow: Duration,
 }
 
 /// The calls so far. Clones share them.
@@ -52,7 +63,15 @@ struct Inner {
 pub(crate) struct Calls(Arc<Mutex<Inner>>, Arc<Notify>);
 
 /// An injected failure.
-pub(crate) struct Injected;
+#[derive(Clone, Copy)]
+pub(crate) enum Injected {
+    /// Something went wrong.
+    Fault,
+    /// This went wrong.
+    Kind(EngineErrorKind),
+    /// Nobody is there.
+    Away,
+}
 
 /// How a call that was let in ends.
 pub(crate) struct Fate {
@@ -67,14 +86,14 @@ impl Fate {
             hung.notify_one();
             std::future::pending::<()>().await;
         }
-        if self.fails { Err(Injected) } else { Ok(()) }
+        if self.fails { Err(Injected::Fault) } else { Ok(()) }
     }
 }
 
 impl Calls {
     /// Notes a call.
     pub(crate) async fn enter(&self, text: String) -> Result<Fate, Injected> {
-        let trouble = {
+        let (trouble, slow) = {
             let mut inner = self.0.lock().expect("no call panics");
             let number = inner.log.len();
             let found = inner.troubles.iter().find(|(when, _)| match when {
@@ -82,13 +101,17 @@ impl Calls {
                 When::Text(prefix) => text.starts_with(prefix.as_str()),
             });
             let trouble = found.map(|(_, trouble)| trouble.clone());
-            inner.log.push(text);
-            trouble
+            inner.log.push(text.clone());
+            (trouble, inner.slow)
         };
+        if !slow.is_zero() {
+            tokio::time::sleep(slow).await;
+        }
         let fate = |fails, hangs| Ok(Fate { fails, hangs });
         match trouble {
-            None => fate(false, None),
-            Some(Trouble::Before) => Err(Injected),
+            None => self.present(&text).and_then(|()| fate(false, None)),
+            Some(Trouble::Before) => Err(Injected::Fault),
+            Some(Trouble::Fails(kind)) => Err(Injected::Kind(kind)),
             Some(Trouble::After) => fate(true, None),
             Some(Trouble::HangAfter) => fate(false, Some(self.1.clone())),
             Some(Trouble::Hang) => {
@@ -97,9 +120,28 @@ impl Calls {
             }
             Some(Trouble::Do(act)) => {
                 act();
-                fate(false, None)
+                self.present(&text).and_then(|()| fate(false, None))
             }
         }
+    }
+
+    /// Whether there is anybody to answer a call.
+    fn present(&self, text: &str) -> Result<(), Injected> {
+        let inner = self.0.lock().expect("no call panics");
+        let is_away =
+            |(of, until): &(&str, Instant)| text.starts_with(of) && Instant::now() < *until;
+        if inner.away.iter().any(is_away) { Err(Injected::Away) } else { Ok(()) }
+    }
+
+    /// Nothing whose text begins so answers for a while.
+    pub(crate) fn leave(&self, of: &'static str, during: Duration) {
+        let until = Instant::now() + during;
+        self.0.lock().expect("no call panics").away.push((of, until));
+    }
+
+    /// Makes every call take so long.
+    pub(crate) fn slow(&self, each: Duration) {
+        self.0.lock().expect("no call panics").slow = each;
     }
 
     pub(crate) async fn hung(&self) {
@@ -124,6 +166,9 @@ impl Calls {
     }
 
     pub(crate) fn calm(&self) {
-        self.0.lock().expect("no call panics").troubles.clear();
+        let mut inner = self.0.lock().expect("no call panics");
+        inner.troubles.clear();
+        inner.away.clear();
+        inner.slow = Duration::ZERO;
     }
 }

@@ -10,11 +10,11 @@ use shiplap_compose::model::Project;
 use shiplap_model::{
     AnonymousVolumes, BuildRequest, ContainerState, CreateReplica, DEPLOYMENT, Desired, Engine,
     EngineError, EngineErrorKind, EngineInfo, EngineNetwork, EngineVolume, ExecResult, Fields,
-    ImageInfo, ImagePin, Observed, ObservedContainer, ObservedNetwork, ObservedVolume, Progress,
-    ProgressSink, RegistryAnswer, ServiceSpec,
+    ImageInfo, ImagePin, Mark, Observed, ObservedContainer, ObservedNetwork, ObservedVolume,
+    Progress, ProgressSink, RegistryAnswer, Scope, ServiceSpec,
 };
 
-use crate::calls::{Calls, Fate};
+use crate::calls::{Calls, Fate, Injected};
 use crate::state::{Container, State, fake_facts};
 
 /// An engine in memory.
@@ -36,8 +36,14 @@ impl FakeEngine {
         self.state.lock().expect("nothing panics while holding it")
     }
 
+    /// A call in words: by the container's name, however it is called.
+    fn words(&self, verb: &str, container: &str) -> String {
+        let state = self.state();
+        format!("{verb} {}", state.find(container).map_or(container, |found| &found.name))
+    }
+
     async fn enter(&self, text: &str) -> Result<Fate, EngineError> {
-        self.calls.enter(format!("engine.{text}")).await.map_err(|_| injected(text))
+        self.calls.enter(format!("engine.{text}")).await.map_err(|what| injected(text, what))
     }
 
     /// Lets a call in, works, and ends it.
@@ -47,8 +53,12 @@ impl FakeEngine {
         work: impl FnOnce(&mut State, &str) -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
         let fate = self.enter(&text).await?;
-        let worked = work(&mut self.state(), &text);
-        fate.end().await.map_err(|_| injected(&text))?;
+        let worked = {
+            let mut state = self.state();
+            state.come_back();
+            work(&mut state, &text)
+        };
+        fate.end().await.map_err(|what| injected(&text, what))?;
         worked
     }
 
@@ -73,6 +83,7 @@ impl FakeEngine {
             has_healthcheck: false,
             created_ms: 0,
             started_ms: None,
+            comes_back: None,
             looks: 0,
             looks_once_routed: 0,
             was_routed: false,
@@ -138,8 +149,12 @@ impl FakeEngine {
     }
 }
 
-fn injected(doing: &str) -> EngineError {
-    error(EngineErrorKind::Internal, doing, "injected")
+fn injected(doing: &str, what: Injected) -> EngineError {
+    match what {
+        Injected::Fault => error(EngineErrorKind::Internal, doing, "injected"),
+        Injected::Kind(kind) => error(kind, doing, "injected"),
+        Injected::Away => error(EngineErrorKind::Unreachable, doing, "nobody is there"),
+    }
 }
 
 fn has_healthcheck(spec: &ServiceSpec, image: Option<&ImageInfo>) -> bool {
@@ -291,7 +306,7 @@ fn start(state: &mut State, name: &str, doing: &str) -> Result<(), EngineError> 
     container.checks = 0;
     container.probes = 0;
     if let Some((0, code)) = script.exits {
-        exit(state, &id, code);
+        end(state, &id, code);
     }
     Ok(())
 }
@@ -305,6 +320,7 @@ fn exit(state: &mut State, id: &str, code: i64) {
 
 fn stop(state: &mut State, name: &str, doing: &str) -> Result<(), EngineError> {
     let id = state.id_of(name).ok_or_else(|| no_such_container(doing, name))?;
+    state.containers.get_mut(&id).expect("just found").comes_back = None;
     match state.containers[&id].state {
         ContainerState::Created | ContainerState::Exited(_) | ContainerState::Dead => {}
         ContainerState::Running | ContainerState::Paused | ContainerState::Restarting => {
@@ -322,6 +338,11 @@ fn look(state: &mut State, id: &str) {
     if !matches!(container.state, ContainerState::Running | ContainerState::Restarting) {
         return;
     }
+    if container.state == ContainerState::Restarting
+        && container.networks.values().all(Option::is_none)
+    {
+        state.attach(id);
+    }
     let container = state.containers.get_mut(id).expect("just found");
     container.looks += 1;
     if container.was_routed {
@@ -337,7 +358,26 @@ fn look(state: &mut State, id: &str) {
     let exits = script.exits.filter(|(at, _)| looks >= *at);
     let exits = exits.or(script.exits_once_routed.filter(|(at, _)| routed > 0 && routed >= *at));
     if let Some((_, code)) = exits {
-        exit(state, id, code);
+        end(state, id, code);
+    }
+}
+
+/// A container ends by itself. One that has a policy for it is restarted by the engine, which never
+/// calls it ended in between.
+fn end(state: &mut State, id: &str, code: i64) {
+    let policy = state.containers[id].facts.get("restart");
+    let again = match policy.and_then(|policy| policy.as_str()) {
+        Some("always" | "unless-stopped") => true,
+        Some("on-failure") => code != 0,
+        _ => false,
+    };
+    exit(state, id, code);
+    if again {
+        let container = state.containers.get_mut(id).expect("the caller has it");
+        container.state = ContainerState::Restarting;
+        container.restarts += 1;
+        container.looks = 0;
+        container.looks_once_routed = 0;
     }
 }
 
@@ -486,9 +526,7 @@ impl Engine for FakeEngine {
 
     async fn remove_image(&self, reference: &str) -> Result<(), EngineError> {
         self.call(format!("remove_image {reference}"), |state, doing| {
-            let Some(image) = state.image(reference).cloned() else {
-                return Err(error(EngineErrorKind::NotFound, doing, "no such image"));
-            };
+            let Some(image) = state.image(reference).cloned() else { return Ok(()) };
             if image.tags.iter().any(|tag| tag == reference) && image.tags.len() > 1 {
                 let image = state.images.get_mut(&image.id).expect("just found");
                 image.tags.retain(|tag| tag != reference);
@@ -515,15 +553,16 @@ impl Engine for FakeEngine {
     }
 
     async fn start(&self, container: &str) -> Result<(), EngineError> {
-        self.call(format!("start {container}"), |state, doing| start(state, container, doing)).await
+        self.call(self.words("start", container), |state, doing| start(state, container, doing))
+            .await
     }
 
     async fn stop(&self, container: &str, _: Option<Duration>) -> Result<(), EngineError> {
-        self.call(format!("stop {container}"), |state, doing| stop(state, container, doing)).await
+        self.call(self.words("stop", container), |state, doing| stop(state, container, doing)).await
     }
 
     async fn restart(&self, container: &str, _: Option<Duration>) -> Result<(), EngineError> {
-        self.call(format!("restart {container}"), |state, doing| {
+        self.call(self.words("restart", container), |state, doing| {
             stop(state, container, doing)?;
             start(state, container, doing)
         })
@@ -531,7 +570,7 @@ impl Engine for FakeEngine {
     }
 
     async fn pause(&self, container: &str) -> Result<(), EngineError> {
-        self.call(format!("pause {container}"), |state, doing| {
+        self.call(self.words("pause", container), |state, doing| {
             let id = state.id_of(container).ok_or_else(|| no_such_container(doing, container))?;
             match state.containers[&id].state {
                 ContainerState::Paused => Ok(()),
@@ -553,7 +592,7 @@ impl Engine for FakeEngine {
     }
 
     async fn unpause(&self, container: &str) -> Result<(), EngineError> {
-        self.call(format!("unpause {container}"), |state, doing| {
+        self.call(self.words("unpause", container), |state, doing| {
             let id = state.id_of(container).ok_or_else(|| no_such_container(doing, container))?;
             let container = state.containers.get_mut(&id).expect("just found");
             match container.state {
@@ -574,19 +613,22 @@ impl Engine for FakeEngine {
     }
 
     async fn rename(&self, container: &str, name: &str) -> Result<(), EngineError> {
-        self.call(format!("rename {container} {name}"), |state, doing| {
+        self.call(format!("{} {name}", self.words("rename", container)), |state, doing| {
             rename(state, container, name, doing)
         })
         .await
     }
 
     async fn set_restart(&self, container: &str, policy: &str) -> Result<(), EngineError> {
-        self.call(format!("set_restart {container} {policy}"), |state, doing| {
-            let id = state.id_of(container).ok_or_else(|| no_such_container(doing, container))?;
-            let facts = &mut state.containers.get_mut(&id).expect("just found").facts;
+        self.call(format!("{} {policy}", self.words("set_restart", container)), |state, _| {
+            let Some(id) = state.id_of(container) else { return Ok(()) };
+            let container = state.containers.get_mut(&id).expect("just found");
             match policy {
-                "no" => drop(facts.unset("restart")),
-                policy => facts.set("restart", policy),
+                "no" => {
+                    container.comes_back = None;
+                    drop(container.facts.unset("restart"));
+                }
+                policy => container.facts.set("restart", policy),
             }
             Ok(())
         })
@@ -598,7 +640,7 @@ impl Engine for FakeEngine {
         container: &str,
         anonymous_volumes: AnonymousVolumes,
     ) -> Result<(), EngineError> {
-        self.call(format!("remove {container}"), |state, _| {
+        self.call(self.words("remove", container), |state, _| {
             remove(state, container, anonymous_volumes);
             Ok(())
         })
@@ -606,7 +648,7 @@ impl Engine for FakeEngine {
     }
 
     async fn container(&self, container: &str) -> Result<Option<ObservedContainer>, EngineError> {
-        self.call(format!("container {container}"), |state, _| {
+        self.call(self.words("container", container), |state, _| {
             let Some(id) = state.id_of(container) else { return Ok(None) };
             look(state, &id);
             let container = &state.containers[&id];
@@ -625,7 +667,7 @@ impl Engine for FakeEngine {
         &self,
         container: &str,
     ) -> Result<Option<(Vec<String>, Duration)>, EngineError> {
-        self.call(format!("healthcheck {container}"), |state, doing| {
+        self.call(self.words("healthcheck", container), |state, doing| {
             let found = state.find(container);
             let found = found.ok_or_else(|| no_such_container(doing, container))?;
             let check = (vec!["true".to_owned()], Duration::from_secs(30));
@@ -640,7 +682,7 @@ impl Engine for FakeEngine {
         _: &[String],
         _: Duration,
     ) -> Result<ExecResult, EngineError> {
-        self.call(format!("exec {container}"), |state, doing| {
+        self.call(self.words("exec", container), |state, doing| {
             let id = state.id_of(container).ok_or_else(|| no_such_container(doing, container))?;
             let script = state.script(&state.containers[&id]);
             let container = state.containers.get_mut(&id).expect("just found");
@@ -656,7 +698,7 @@ impl Engine for FakeEngine {
     }
 
     async fn tail(&self, container: &str, _: u32) -> Result<Vec<String>, EngineError> {
-        self.call(format!("tail {container}"), |state, doing| {
+        self.call(self.words("tail", container), |state, doing| {
             let found = state.find(container);
             let found = found.ok_or_else(|| no_such_container(doing, container))?;
             Ok(state.script(found).tail)
@@ -710,6 +752,35 @@ impl Engine for FakeEngine {
                 return Err(error(EngineErrorKind::Conflict, doing, "volume is in use"));
             }
             state.volumes.remove(name);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn marks(&self, scope: &Scope) -> Result<Vec<Mark>, EngineError> {
+        self.call(format!("marks {scope}"), |state, _| {
+            Ok(state.marks.iter().filter(|mark| mark.scope == *scope).cloned().collect())
+        })
+        .await
+    }
+
+    async fn mark(&self, mark: &Mark) -> Result<Mark, EngineError> {
+        self.call(format!("mark {} {}", mark.scope, mark.sequence), |state, _| {
+            let same =
+                |known: &&Mark| (&known.scope, known.sequence) == (&mark.scope, mark.sequence);
+            if let Some(known) = state.marks.iter().find(same) {
+                return Ok(known.clone());
+            }
+            state.marks.push(mark.clone());
+            state.marks.sort_by_key(|mark| mark.sequence);
+            Ok(mark.clone())
+        })
+        .await
+    }
+
+    async fn unmark(&self, scope: &Scope, sequence: u64) -> Result<(), EngineError> {
+        self.call(format!("unmark {scope} {sequence}"), |state, _| {
+            state.marks.retain(|known| (&known.scope, known.sequence) != (scope, sequence));
             Ok(())
         })
         .await

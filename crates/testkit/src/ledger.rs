@@ -1,6 +1,7 @@
 //! A ledger in memory.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -33,11 +34,14 @@ struct Inner {
     leases: BTreeMap<Scope, Held>,
 }
 
+/// Ids of ledgers.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
 /// A ledger in memory.
-#[derive(Default)]
 pub struct MemoryLedger {
     inner: Mutex<Inner>,
     calls: Calls,
+    id: u64,
 }
 
 fn injected() -> LedgerError {
@@ -46,11 +50,11 @@ fn injected() -> LedgerError {
 
 impl MemoryLedger {
     pub(crate) fn new(calls: Calls) -> Self {
-        Self { inner: Mutex::default(), calls }
+        Self { inner: Mutex::default(), calls, id: NEXT.fetch_add(1, Ordering::Relaxed) }
     }
 
     pub(crate) fn fork(&self, calls: Calls) -> Self {
-        Self { inner: Mutex::new(self.inner().clone()), calls }
+        Self { inner: Mutex::new(self.inner().clone()), calls, id: self.id }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -93,6 +97,15 @@ impl Inner {
         if ours { Ok(()) } else { Err(LedgerError::LeaseLost(key.scope.clone())) }
     }
 
+    /// A deployment to which something can be added.
+    fn unfinished(&mut self, scope: &Scope, number: u64) -> Result<&mut Record, LedgerError> {
+        let record = self.record(scope, number)?;
+        if record.deployment.state == DeploymentState::Unfinished {
+            return Ok(record);
+        }
+        Err(LedgerError::Storage(format!("deployment {number} of {scope} has ended")))
+    }
+
     fn record(&mut self, scope: &Scope, number: u64) -> Result<&mut Record, LedgerError> {
         self.records
             .iter_mut()
@@ -130,6 +143,19 @@ impl Ledger for MemoryLedger {
         Ok(answer)
     }
 
+    async fn raise(&self, key: &LeaseKey, generation: u64) -> Result<Lease, LedgerError> {
+        let fate = self.enter("raise".to_owned()).await?;
+        let key = {
+            let mut inner = self.inner();
+            inner.check(key)?;
+            let held = inner.leases.get_mut(&key.scope).expect("just checked");
+            held.generation = held.generation.max(generation);
+            LeaseKey { scope: key.scope.clone(), generation: held.generation }
+        };
+        fate.end().await.map_err(|_| injected())?;
+        Ok(Lease { key, expires_ms: 0 })
+    }
+
     async fn renew(&self, key: &LeaseKey, ttl: Duration) -> Result<Lease, LedgerError> {
         let mut inner = self.inner();
         inner.check(key)?;
@@ -165,7 +191,8 @@ impl Ledger for MemoryLedger {
             let mut inner = self.inner();
             inner.check(&new.lease)?;
             let of_scope = inner.records.iter().filter(|r| r.deployment.scope == new.scope);
-            let number = of_scope.map(|r| r.deployment.number).max().unwrap_or(0) + 1;
+            let number = of_scope.map(|r| r.deployment.number).max().unwrap_or(0);
+            let number = number.max(new.after) + 1;
             let deployment = Deployment {
                 scope: new.scope.clone(),
                 number,
@@ -195,7 +222,7 @@ impl Ledger for MemoryLedger {
         {
             let mut inner = self.inner();
             inner.check(lease)?;
-            inner.record(&lease.scope, number)?.journal.push(entry.clone());
+            inner.unfinished(&lease.scope, number)?.journal.push(entry.clone());
         }
         fate.end().await.map_err(|_| injected())
     }
@@ -212,7 +239,7 @@ impl Ledger for MemoryLedger {
         {
             let mut inner = self.inner();
             inner.check(lease)?;
-            let record = inner.record(&lease.scope, number)?;
+            let record = inner.unfinished(&lease.scope, number)?;
             let reason = reason.map(str::to_owned);
             record.deployment.state = DeploymentState::Ended { at_ms: 0, outcome, reason };
             record.deployment.release = release.clone();
@@ -251,7 +278,16 @@ impl Ledger for MemoryLedger {
         Ok(scopes)
     }
 
+    fn id(&self) -> String {
+        format!("memory {}", self.id)
+    }
+
     async fn verify(&self) -> Result<u64, LedgerError> {
-        Ok(u64::try_from(self.inner().records.len()).expect("few"))
+        let inner = self.inner();
+        let entries = inner.records.iter().map(|record| {
+            let ended = record.deployment.state != DeploymentState::Unfinished;
+            1 + record.journal.len() + usize::from(ended)
+        });
+        Ok(u64::try_from(entries.sum::<usize>()).expect("few"))
     }
 }

@@ -6,6 +6,7 @@
 //! trouble can be injected at each.
 
 mod calls;
+pub mod contract;
 mod engine;
 mod ledger;
 mod project;

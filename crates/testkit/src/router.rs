@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use shiplap_model::{
-    ContainerState, HolderSpec, PoolKey, ProbeKind, ProbeOutcome, ProbeRequest, RouteChange,
-    Router, RouterError, RouterState,
+    ContainerState, HolderSpec, PoolKey, PoolSpec, ProbeKind, ProbeOutcome, ProbeRequest,
+    RouteChange, Router, RouterError, RouterState,
 };
 
-use crate::calls::{Calls, Fate};
+use crate::calls::{Calls, Fate, Injected};
 use crate::state::{Holder, State};
 
 /// Where ports begin that the edge chooses itself.
@@ -21,8 +21,11 @@ pub struct FakeRouter {
     pub(crate) calls: Calls,
 }
 
-fn injected() -> RouterError {
-    RouterError::Unreachable("injected".to_owned())
+fn injected(what: Injected) -> RouterError {
+    match what {
+        Injected::Fault | Injected::Kind(_) => RouterError::Refused("injected".to_owned()),
+        Injected::Away => RouterError::Unreachable("nobody is there".to_owned()),
+    }
 }
 
 impl FakeRouter {
@@ -31,8 +34,13 @@ impl FakeRouter {
     }
 
     async fn enter(&self, text: String) -> Result<Fate, RouterError> {
-        self.calls.enter(format!("router.{text}")).await.map_err(|_| injected())
+        self.calls.enter(format!("router.{text}")).await.map_err(injected)
     }
+}
+
+/// Only an edge that runs answers.
+fn runs(state: &State) -> Result<(), RouterError> {
+    if state.edge_runs { Ok(()) } else { Err(RouterError::Unreachable("no edge".to_owned())) }
 }
 
 /// In words, for the log.
@@ -51,9 +59,11 @@ fn words(change: &RouteChange) -> String {
     words.join(" ")
 }
 
-fn apply(state: &mut State, owner: &str, change: &RouteChange) -> Result<(), RouterError> {
-    if !state.edge_runs {
-        return Err(RouterError::Unreachable("no edge".to_owned()));
+fn apply(state: &mut State, owner: &str, change: &RouteChange) -> Result<u64, RouterError> {
+    runs(state)?;
+    let known = state.leases.get(owner).copied().unwrap_or(0);
+    if change.lease.is_some_and(|lease| lease < known) {
+        return Err(RouterError::LeaseLost(format!("{owner} was changed under lease {known}")));
     }
     let mut pools = state.pools.clone();
     let mut listeners = state.listeners.clone();
@@ -70,7 +80,9 @@ fn apply(state: &mut State, owner: &str, change: &RouteChange) -> Result<(), Rou
         inside.retain(|(of, id, _)| of != owner || state.holders.values().any(|h| h.id == *id));
     }
     for spec in &change.pools {
-        pools.insert(spec.key.clone(), (owner.to_owned(), spec.clone()));
+        let mut spec = spec.clone();
+        follow(state, &mut spec);
+        pools.insert(spec.key.clone(), (owner.to_owned(), spec));
     }
     for mut listener in change.listeners.iter().flat_map(|spec| state.expand(spec)) {
         let there = listeners.iter_mut().find(|(of, known)| {
@@ -123,8 +135,24 @@ fn apply(state: &mut State, owner: &str, change: &RouteChange) -> Result<(), Rou
         state.generation += 1;
     }
     (state.pools, state.listeners) = (pools, listeners);
+    if let Some(lease) = change.lease {
+        state.leases.insert(owner.to_owned(), lease);
+    }
     audit(state, change);
-    Ok(())
+    Ok(state.generation)
+}
+
+/// Where a replica is now wins over where it was when it was looked up, as with the real edge.
+fn follow(state: &State, spec: &mut PoolSpec) {
+    for replica in &mut spec.replicas {
+        let Some(container) = state.containers.get(&replica.container_id) else { continue };
+        let mut addresses = container.networks.values().flatten().map(|known| known.address);
+        if !addresses.clone().any(|known| known == replica.address)
+            && let Some(now) = addresses.next()
+        {
+            replica.address = now;
+        }
+    }
 }
 
 /// Whether every pool that this change touched has somebody to answer, or is held.
@@ -185,7 +213,7 @@ impl Router for FakeRouter {
     async fn ensure(&self) -> Result<(), RouterError> {
         let fate = self.enter("ensure".to_owned()).await?;
         self.state().edge_runs = true;
-        fate.end().await.map_err(|_| injected())
+        fate.end().await.map_err(injected)
     }
 
     async fn ensure_holder(&self, spec: &HolderSpec) -> Result<(), RouterError> {
@@ -201,44 +229,49 @@ impl Router for FakeRouter {
             let made = Holder { id, spec: spec.clone(), running: true };
             state.holders.entry(spec.name.clone()).or_insert(made).running = true;
         }
-        fate.end().await.map_err(|_| injected())
+        fate.end().await.map_err(injected)
     }
 
     async fn remove_holder(&self, name: &str) -> Result<(), RouterError> {
         let fate = self.enter(format!("remove_holder {name}")).await?;
         self.state().holders.remove(name);
-        fate.end().await.map_err(|_| injected())
+        fate.end().await.map_err(injected)
     }
 
     async fn listening_ports(&self, container_id: &str) -> Result<Vec<u16>, RouterError> {
         let fate = self.enter("listening_ports".to_owned()).await?;
         let ports = {
             let state = self.state();
+            runs(&state)?;
             let found = state.containers.get(container_id);
             found.map_or_else(Vec::new, |container| state.script(container).listens)
         };
-        fate.end().await.map_err(|_| injected())?;
+        fate.end().await.map_err(injected)?;
         Ok(ports)
     }
 
     async fn state(&self, owner: &str) -> Result<Option<RouterState>, RouterError> {
         let fate = self.enter(format!("state {owner}")).await?;
         let state = self.state().router_state(owner);
-        fate.end().await.map_err(|_| injected())?;
+        fate.end().await.map_err(injected)?;
         Ok(state)
     }
 
-    async fn apply(&self, owner: &str, change: &RouteChange) -> Result<(), RouterError> {
+    async fn apply(&self, owner: &str, change: &RouteChange) -> Result<u64, RouterError> {
         let fate = self.enter(format!("apply {}", words(change))).await?;
         let applied = apply(&mut self.state(), owner, change);
-        fate.end().await.map_err(|_| injected())?;
+        fate.end().await.map_err(injected)?;
         applied
     }
 
     async fn probe(&self, request: &ProbeRequest) -> Result<ProbeOutcome, RouterError> {
         let fate = self.enter(format!("probe {}", request.port)).await?;
-        let outcome = probe(&mut self.state(), request);
-        fate.end().await.map_err(|_| injected())?;
+        let outcome = {
+            let mut state = self.state();
+            runs(&state)?;
+            probe(&mut state, request)
+        };
+        fate.end().await.map_err(injected)?;
         Ok(outcome)
     }
 
@@ -251,6 +284,7 @@ impl Router for FakeRouter {
         let fate = self.enter(format!("drain {}:{}", pool.service, pool.port)).await?;
         let stuck: u64 = {
             let state = self.state();
+            runs(&state)?;
             container_ids.iter().filter_map(|id| state.stuck_requests.get(id)).sum()
         };
         if stuck > 0 {
@@ -263,7 +297,7 @@ impl Router for FakeRouter {
                 container.undrained = false;
             }
         }
-        fate.end().await.map_err(|_| injected())?;
+        fate.end().await.map_err(injected)?;
         Ok(stuck)
     }
 }

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use shiplap_compose::model::Project;
 use shiplap_model::{
     ContainerState, Desired, FieldDigests, Fields, Health, HolderSpec, HolderStatus, ImageInfo,
-    ListenerSpec, Names, NetworkAddress, Observed, ObservedContainer, ObservedListener,
+    ListenerSpec, Mark, Names, NetworkAddress, Observed, ObservedContainer, ObservedListener,
     ObservedNetwork, ObservedVolume, PoolKey, PoolSpec, PublishedPort, RouterState, ServiceSpec,
 };
 use tokio::time::Instant;
@@ -82,6 +83,8 @@ pub struct Container {
     pub created_ms: i64,
     /// When it was started.
     pub started_ms: Option<i64>,
+    /// When an engine that restarted starts it again.
+    pub(crate) comes_back: Option<Instant>,
     pub(crate) looks: u32,
     pub(crate) looks_once_routed: u32,
     pub(crate) was_routed: bool,
@@ -198,6 +201,10 @@ pub struct State {
     pub busy_ports: BTreeSet<u16>,
     /// Requests in flight that never end, by container id.
     pub stuck_requests: BTreeMap<String, u64>,
+    /// Who deploys, as the engine knows it, by scope and number.
+    pub marks: Vec<Mark>,
+    /// By owner, the highest lease that has changed the edge's table.
+    pub leases: BTreeMap<String, u64>,
     /// What must never happen and did.
     pub violations: Vec<String>,
     pub(crate) generation: u64,
@@ -222,6 +229,8 @@ impl Default for State {
             name_listeners: Vec::new(),
             busy_ports: BTreeSet::new(),
             stuck_requests: BTreeMap::new(),
+            marks: Vec::new(),
+            leases: BTreeMap::new(),
             violations: Vec::new(),
             generation: 0,
             born: Instant::now(),
@@ -243,6 +252,11 @@ impl State {
     /// Milliseconds since 1970.
     pub(crate) fn now_ms(&self) -> i64 {
         EPOCH_MS + i64::try_from(self.born.elapsed().as_millis()).expect("tests are short")
+    }
+
+    /// Sets the generation of the edge's table, as if an older one had come back.
+    pub fn set_generation(&mut self, generation: u64) {
+        self.generation = generation;
     }
 
     /// A number that nothing else has.
@@ -341,6 +355,7 @@ impl State {
         let mut state = RouterState {
             version: "0".to_owned(),
             generation: self.generation,
+            lease: self.leases.get(owner).copied().unwrap_or(0),
             ..RouterState::default()
         };
         for (key, (of, pool)) in &self.pools {
@@ -422,6 +437,51 @@ impl State {
             let address = Some(NetworkAddress { address, prefix_bits: 16 });
             let container = self.containers.get_mut(id).expect("the caller has it");
             container.networks.insert(name, address);
+        }
+    }
+
+    /// The engine stops and starts again: everything stops, and after `late` what has a policy
+    /// for it comes back, at other addresses, to which the edge follows.
+    pub(crate) fn engine_restarts(&mut self, late: Duration) {
+        let running: Vec<String> = self
+            .containers
+            .values()
+            .filter(|c| matches!(c.state, ContainerState::Running | ContainerState::Paused))
+            .map(|c| c.id.clone())
+            .collect();
+        for id in running {
+            self.detach(&id);
+            let container = self.containers.get_mut(&id).expect("just listed");
+            container.state = ContainerState::Exited(143);
+            let policy = container.facts.get("restart").and_then(|policy| policy.as_str());
+            if matches!(policy, Some("always" | "unless-stopped")) {
+                container.comes_back = Some(Instant::now() + late);
+            }
+        }
+    }
+
+    /// Starts what is due to be started again by the engine.
+    pub(crate) fn come_back(&mut self) {
+        let due: Vec<String> = self
+            .containers
+            .values()
+            .filter(|c| c.comes_back.is_some_and(|at| at <= Instant::now()))
+            .map(|c| c.id.clone())
+            .collect();
+        for id in due {
+            self.attach(&id);
+            let now = self.now_ms();
+            let container = self.containers.get_mut(&id).expect("just listed");
+            container.comes_back = None;
+            container.state = ContainerState::Running;
+            container.started_ms = Some(now);
+            let address = container.networks.values().flatten().next().copied();
+            for (_, pool) in self.pools.values_mut() {
+                let own = pool.replicas.iter_mut().filter(|replica| replica.container_id == id);
+                own.for_each(|replica| {
+                    replica.address = address.map_or(replica.address, |found| found.address);
+                });
+            }
         }
     }
 

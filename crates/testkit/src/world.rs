@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use shiplap_model::{
     COMPOSE_NUMBER, COMPOSE_PROJECT, COMPOSE_SERVICE, ContainerState, Desired, ImageOrigin,
@@ -59,6 +60,12 @@ impl World {
         Arc::new(FakeRouter { state: self.state.clone(), calls: self.calls.clone() })
     }
 
+    /// Another ledger, as that of another user of the machine.
+    #[must_use]
+    pub fn another_ledger(&self) -> Arc<MemoryLedger> {
+        Arc::new(MemoryLedger::new(self.calls.clone()))
+    }
+
     /// A ledger.
     #[must_use]
     pub fn ledger(&self) -> Arc<MemoryLedger> {
@@ -100,6 +107,28 @@ impl World {
         self.calls.on(prefix, trouble);
     }
 
+    /// The engine does not answer for a while.
+    pub fn engine_is_away(&self, during: Duration) {
+        self.calls.leave("engine.", during);
+    }
+
+    /// The engine stops, and is back after a while; containers that it starts again are there
+    /// `late` after that.
+    pub fn engine_restarts(&self, during: Duration, late: Duration) {
+        self.calls.leave("engine.", during);
+        self.state().engine_restarts(during + late);
+    }
+
+    /// The edge does not answer for a while, whatever is done about it.
+    pub fn edge_is_away(&self, during: Duration) {
+        self.calls.leave("router.", during);
+    }
+
+    /// Every call takes so long.
+    pub fn is_slow(&self, each: Duration) {
+        self.calls.slow(each);
+    }
+
     /// No more trouble.
     pub fn calm(&self) {
         self.calls.calm();
@@ -110,9 +139,11 @@ impl World {
         self.calls.hung().await;
     }
 
-    /// So much time passes that requests to whom nobody routes any more have ended.
+    /// So much time passes that requests to whom nobody routes any more have ended, and that what
+    /// the engine starts again is there, if it is due.
     pub fn time_passes(&self) {
         let mut state = self.state();
+        state.come_back();
         let routed: Vec<String> = state
             .pools
             .values()

@@ -169,6 +169,7 @@ impl Engine {
         let holders = Value::from(self.holders(project));
         let networks = self.get(&format!("/networks?filters={filters}"));
         let volumes = self.get(&format!("/volumes?filters={filters}"));
+        let marks = self.get(&format!("/volumes?filters={owner}"));
         let containers = Value::from(self.containers(project));
         let name = |list: &Value, key: &str, before: &str, after: &str| -> Vec<String> {
             let items = list.as_array().map(Vec::as_slice).unwrap_or_default();
@@ -179,6 +180,7 @@ impl Engine {
         objects.extend(name(&holders, "Id", "/containers/", "?force=1"));
         objects.extend(name(&networks, "Id", "/networks/", ""));
         objects.extend(name(&volumes["Volumes"], "Name", "/volumes/", "?force=1"));
+        objects.extend(name(&marks["Volumes"], "Name", "/volumes/", "?force=1"));
         objects
     }
 

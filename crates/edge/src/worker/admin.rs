@@ -104,12 +104,17 @@ async fn put(control: &Control, headers: &HeaderMap, body: &[u8]) -> Answer {
         Ok(applied) => table(&applied),
         Err(PutError::Conflict { current }) => {
             let error = format!("the table is at generation {current}, not {expected}");
-            let failure = Failure { error, current: Some(current), unbindable: Vec::new() };
+            let failure = Failure { current: Some(current), ..plain(error) };
             with_status(StatusCode::CONFLICT, &failure)
+        }
+        Err(PutError::Overtaken { owner, lease }) => {
+            let error = format!("{owner} was changed under lease {lease} meanwhile");
+            let failure = Failure { lease: Some(lease), ..plain(error) };
+            with_status(StatusCode::PRECONDITION_FAILED, &failure)
         }
         Err(PutError::Unbindable(unbindable)) => {
             let error = "some listeners cannot be opened".to_owned();
-            let failure = Failure { error, current: None, unbindable };
+            let failure = Failure { unbindable, ..plain(error) };
             with_status(StatusCode::UNPROCESSABLE_ENTITY, &failure)
         }
         Err(PutError::Invalid(error)) => failure(StatusCode::BAD_REQUEST, error.to_string()),
@@ -206,7 +211,11 @@ fn json(value: &impl Serialize) -> Answer {
 }
 
 fn failure(status: StatusCode, error: String) -> Answer {
-    with_status(status, &Failure { error, current: None, unbindable: Vec::new() })
+    with_status(status, &plain(error))
+}
+
+const fn plain(error: String) -> Failure {
+    Failure { error, current: None, lease: None, unbindable: Vec::new() }
 }
 
 fn with_status(status: StatusCode, value: &impl Serialize) -> Answer {

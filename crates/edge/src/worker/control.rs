@@ -44,7 +44,14 @@ struct State {
 /// Why a table was not applied. Nothing was changed.
 #[derive(Debug)]
 pub(super) enum PutError {
-    Conflict { current: u64 },
+    Conflict {
+        current: u64,
+    },
+    /// It comes from a deployer that has been overtaken.
+    Overtaken {
+        owner: String,
+        lease: u64,
+    },
     Invalid(TableError),
     Unbindable(Vec<Unbindable>),
     Stopping,
@@ -101,6 +108,9 @@ impl Control {
         if state.table.generation != expected {
             return Err(PutError::Conflict { current: state.table.generation });
         }
+        table
+            .inherit_leases(&state.table)
+            .map_err(|(owner, lease)| PutError::Overtaken { owner, lease })?;
         let (mut opened, mut unbindable) = (Vec::new(), Vec::new());
         for listener in &mut table.listeners {
             if listener.port != 0 && state.listeners.iter().any(|live| live.is_at(listener)) {

@@ -4,6 +4,7 @@
 mod cases;
 mod compare;
 mod containers;
+mod contract;
 mod endpoint;
 mod images;
 mod support;

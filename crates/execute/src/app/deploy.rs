@@ -3,23 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use shiplap_compose::model::Project;
 use shiplap_model::{
-    Action, Deployment, DeploymentState, Desired, Goal, ImagePin, LeaseKey, LedgerError,
-    NewDeployment, Observed, Outcome, Plan, Scope, StoredRelease,
+    Action, Deployment, DeploymentState, Desired, Goal, ImagePin, LeaseKey, Limits, NewDeployment,
+    Observed, Outcome, Plan, Scope, StoredRelease,
 };
 use shiplap_plan::{Policy, Selection};
 
 use super::desired::{Assembled, Contents, assemble, contents};
 use super::{App, AppError, Intent, Planned, Report, Request, Source, binding, images};
-use crate::{Event, Run, execute, now_ms};
-
-/// How long a lease lasts unless renewed: a deployer that is gone blocks nobody for longer.
-pub(super) const LEASE_TTL: Duration = Duration::from_secs(30);
-/// How often it is renewed: two may fail before it is lost.
-const LEASE_RENEWAL: Duration = Duration::from_secs(10);
+use crate::holding::{Claimed, Holding, Last};
+use crate::{Event, Run, Steady, execute, now_ms};
 
 /// How far back is looked for a deployment to build on.
 const LOOK_BACK: u32 = 100;
@@ -49,18 +44,33 @@ impl App {
         let began = now_ms();
         let scope = intent.scope();
         // Mostly there is nothing to do. Then nothing is written either, and nobody is kept out.
-        let ahead = self.look_ahead(intent, request).await?;
+        let ahead = self.unless_stopped(self.look_ahead(intent, request)).await?;
         if let Some(ahead) = &ahead
             && ahead.planned.plan.is_empty()
         {
             return Ok(not_begun(&ahead.planned.plan, Outcome::Done, Declined::No, began));
         }
-        let lease = self.ledger.acquire(&scope, &self.who, LEASE_TTL).await??.key;
-        let renewer = tokio::spawn(renew(self.clone(), lease.clone()));
-        let result = self.under_lease(intent, request, approve, &lease, ahead, began).await;
-        renewer.abort();
-        self.ledger.release(&lease).await?;
+        let holding = Holding::take(self, &scope, request.limits.lease).await?;
+        let steady = self.steady(&holding, &request.limits);
+        let result = steady.under_lease(intent, request, approve, &holding, ahead, began).await;
+        let last = match &result {
+            Ok(report) => report.what_remains(intent),
+            Err(_) => Last::AsBefore,
+        };
+        holding.release(last).await?;
         result
+    }
+
+    /// The same, waiting for an engine and an edge that are away, and changing nothing once the
+    /// lease is lost.
+    fn steady(&self, holding: &Holding, limits: &Limits) -> Self {
+        let steady = Steady::new(limits, self.reporter.clone(), self.cancel.clone());
+        let steady = steady.under(holding.clone());
+        Self {
+            engine: steady.engine(self.engine.clone()),
+            router: steady.router(self.router.clone()),
+            ..self.clone()
+        }
     }
 
     /// Plans without the lease. Nothing where somebody was deploying meanwhile, or left a
@@ -89,20 +99,31 @@ impl App {
         intent: &Intent<'_>,
         request: &Request,
         approve: impl FnOnce(&Plan) -> F,
-        lease: &LeaseKey,
+        holding: &Holding,
         ahead: Option<Prepared>,
         began: i64,
     ) -> Result<Report, AppError>
     where
         F: Future<Output = bool>,
     {
-        self.close_interrupted(lease).await?;
-        let Prepared { assembled, planned, .. } = self.prepare(intent, request, ahead).await?;
+        self.close_interrupted(&holding.key()).await?;
+        let mut prepared = self.unless_stopped(self.prepare(intent, request, ahead)).await?;
+        if !prepared.planned.plan.is_empty() {
+            let observed = &prepared.planned.observed;
+            let edge = observed.router.as_ref().map_or(0, |router| router.lease);
+            let fresh = observed.containers.is_empty();
+            if self.unless_stopped(holding.claim(edge, fresh)).await? == Claimed::LookAgain {
+                prepared = self.unless_stopped(self.prepare(intent, request, None)).await?;
+            }
+        }
+        let Prepared { assembled, planned, .. } = prepared;
+        let lease = &holding.key();
         let plan = planned.plan.clone();
         if plan.is_empty() {
             return Ok(not_begun(&plan, Outcome::Done, Declined::No, began));
         }
-        if !approve(&plan).await {
+        let approved = async { Ok(approve(&plan).await) };
+        if !self.unless_stopped(approved).await? {
             return Ok(not_begun(&plan, Outcome::Failed, Declined::Yes, began));
         }
         let number = self
@@ -116,6 +137,7 @@ impl App {
                 binding: binding::write(&assembled),
                 plan: shiplap_plan::to_json(&plan),
                 lease: lease.clone(),
+                after: newest_number(&planned.observed),
             })
             .await?;
         let desired = Arc::new(assembled.desired);
@@ -129,6 +151,7 @@ impl App {
             number,
             desired: desired.clone(),
             keep_failed: request.keep_failed,
+            limits: request.limits,
         };
         let execution = execute(&run, &plan).await;
         let frozen = frozen(&plan, &planned.observed);
@@ -136,7 +159,9 @@ impl App {
         let reason = execution.reason.as_deref();
         let ended = self.ledger.end(lease, number, execution.outcome, reason, &release).await;
         let mut left = execution.left;
-        if let Err(error) = ended {
+        if let Err(error) = ended
+            && holding.lost_to().is_none()
+        {
             left.push(format!("history could not be written: {error}"));
         }
         Ok(Report {
@@ -147,8 +172,20 @@ impl App {
             plan,
             took_ms: now_ms() - began,
             declined: false,
+            taken_over_by: holding.lost_to(),
             frozen,
         })
+    }
+
+    /// What comes before a deployment begins can be dropped at any moment.
+    async fn unless_stopped<T>(
+        &self,
+        work: impl Future<Output = Result<T, AppError>>,
+    ) -> Result<T, AppError> {
+        tokio::select! {
+            result = work => result,
+            reason = self.cancel.cancelled() => Err(AppError::Interrupted(reason)),
+        }
     }
 
     /// Deployments that nobody is at any more are closed: we hold the lease.
@@ -197,7 +234,9 @@ impl App {
             standby: request.standby,
             version: self.version.clone(),
             selection: request.selection(),
-            ..Policy::deploy(history.first().map_or(0, |newest| newest.number) + 1)
+            ..Policy::deploy(
+                history.first().map_or(0, |d| d.number).max(newest_number(&observed)) + 1,
+            )
         };
         match intent {
             Intent::Restart(_) => policy.force = forced(&policy.selection, &assembled.desired),
@@ -430,6 +469,7 @@ fn not_begun(plan: &Plan, outcome: Outcome, declined: Declined, began: i64) -> R
         plan: plan.clone(),
         took_ms: now_ms() - began,
         declined: declined == Declined::Yes,
+        taken_over_by: None,
         frozen: Vec::new(),
     }
 }
@@ -444,6 +484,11 @@ fn nameless() -> ImagePin {
     }
 }
 
+/// The highest number of a deployment that made any of these containers.
+fn newest_number(observed: &Observed) -> u64 {
+    observed.containers.iter().filter_map(|container| container.deployment).max().unwrap_or(0)
+}
+
 /// Ids of the containers that a plan freezes.
 fn frozen(plan: &Plan, observed: &Observed) -> Vec<String> {
     let names: Vec<&String> = plan
@@ -456,22 +501,6 @@ fn frozen(plan: &Plan, observed: &Observed) -> Vec<String> {
         .collect();
     let containers = observed.containers.iter().filter(|c| names.contains(&&c.name));
     containers.map(|container| container.id.clone()).collect()
-}
-
-async fn renew(app: App, lease: LeaseKey) {
-    loop {
-        tokio::time::sleep(LEASE_RENEWAL).await;
-        match app.ledger.renew(&lease, LEASE_TTL).await {
-            Ok(_) => {}
-            Err(LedgerError::LeaseLost(_)) => {
-                app.cancel.cancel("the lease was lost to another deployer");
-                return;
-            }
-            Err(error) => {
-                app.reporter.event(Event::Notice(format!("the lease was not renewed: {error}")));
-            }
-        }
-    }
 }
 
 fn forced(selection: &Selection, desired: &Desired) -> BTreeSet<String> {
@@ -543,6 +572,24 @@ fn retag(image: &str, tag: &str) -> String {
         _ => named,
     };
     format!("{bare}:{tag}")
+}
+
+impl Report {
+    /// What remains of the project.
+    fn what_remains(&self, intent: &Intent<'_>) -> Last {
+        match (self.number, self.outcome) {
+            (None, _) | (_, Outcome::Failed | Outcome::RolledBack) => Last::AsBefore,
+            (_, Outcome::Stuck | Outcome::Interrupted) => Last::Something,
+            (_, Outcome::Done) => match intent {
+                Intent::Down { .. } if self.left.is_empty() => Last::Nothing,
+                Intent::Deploy(_)
+                | Intent::Rollback { .. }
+                | Intent::Restart(_)
+                | Intent::Scale { .. }
+                | Intent::Down { .. } => Last::Something,
+            },
+        }
+    }
 }
 
 impl Intent<'_> {

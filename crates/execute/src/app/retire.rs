@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use shiplap_model::{ContainerState, ReplicaName, Scope, Standing};
+use shiplap_model::{ContainerState, Limits, ReplicaName, Scope, Standing};
 
-use super::deploy::LEASE_TTL;
 use super::{App, AppError};
 
 /// How long a frozen replica may take to end once it is stopped, where nothing else is known.
@@ -21,7 +20,7 @@ impl App {
         scope: &Scope,
         containers: &[String],
     ) -> Result<Vec<String>, AppError> {
-        let lease = self.ledger.acquire(scope, &self.who, LEASE_TTL).await??.key;
+        let lease = self.ledger.acquire(scope, &self.who, Limits::default().lease).await??.key;
         let result = self.stop_frozen(containers).await;
         self.ledger.release(&lease).await?;
         result

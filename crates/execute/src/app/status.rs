@@ -28,7 +28,7 @@ pub struct Status {
     pub current: Option<Deployment>,
     /// The newest deployment, however it went.
     pub newest: Option<Deployment>,
-    /// Who is deploying.
+    /// Who is deploying. One with another ledger may have died since: only waiting tells.
     pub holder: Option<LeaseHeld>,
 }
 
@@ -40,8 +40,11 @@ impl App {
     pub async fn status(&self, source: &Source) -> Result<Status, AppError> {
         let scope = source.scope();
         let owner = scope.to_string();
-        let (observed, router) =
-            tokio::join!(self.engine.observe(&scope.project, None), self.router.state(&owner));
+        let (observed, router, marks) = tokio::join!(
+            self.engine.observe(&scope.project, None),
+            self.router.state(&owner),
+            self.engine.marks(&scope),
+        );
         let observed = observed?;
         let history = self.ledger.deployments(&scope, 100).await?;
         let project = &source.loaded.project;
@@ -69,7 +72,10 @@ impl App {
             router: router?,
             current: current.map(|(deployment, _)| deployment.clone()),
             newest: history.first().cloned(),
-            holder: self.ledger.holder(&scope).await?,
+            holder: match self.ledger.holder(&scope).await? {
+                Some(holder) => Some(holder),
+                None => crate::holding::stranger(&marks?, &self.ledger.id()),
+            },
         })
     }
 }

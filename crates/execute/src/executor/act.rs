@@ -4,8 +4,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use shiplap_model::{
-    Action, ContainerState, EngineError, EngineErrorKind, Health, ImagePin, ObservedContainer,
-    Phase, ProgressSink, RouteIntent, RouterError, Step, StepId,
+    Action, ContainerState, EngineError, EngineErrorKind, Health, ImagePin, Limit,
+    ObservedContainer, Phase, ProgressSink, RouteIntent, RouterError, Span, Step, StepId,
 };
 use tokio::time::Instant;
 
@@ -50,11 +50,11 @@ pub(super) async fn act(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Res
             if let Some(policy) = restart {
                 run.engine.set_restart(container, policy).await?;
             }
-            Ok(run.engine.start(container).await?)
+            start(run, container).await
         }
         Action::Thaw { container, restart } => {
             run.engine.set_restart(container, restart).await?;
-            Ok(run.engine.unpause(container).await?)
+            thaw(run, container).await
         }
         Action::Gate { container, gate } => {
             gate::pass(run, step.id, step.service.as_deref(), container, gate, learned).await
@@ -70,14 +70,8 @@ pub(super) async fn act(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Res
         Action::Drain { pools, containers, limit } => {
             drain(run, step.id, pools, containers, *limit).await
         }
-        Action::Stop { container, grace, .. } => {
-            run.engine.stop(container, *grace).await?;
-            Ok(run.engine.set_restart(container, NEVER).await?)
-        }
-        Action::Freeze { container } => {
-            run.engine.set_restart(container, NEVER).await?;
-            Ok(run.engine.pause(container).await?)
-        }
+        Action::Stop { container, grace, .. } => stop(run, container, *grace).await,
+        Action::Freeze { container } => freeze(run, container).await,
         Action::Watch { containers, window } => watch(run, containers, *window).await,
         Action::Rename { from, to } => rename(run, from, to).await,
         Action::Remove { container, grace, anonymous_volumes } => {
@@ -87,6 +81,76 @@ pub(super) async fn act(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Res
         Action::RemoveNetwork { name } => Ok(run.engine.remove_network(name).await?),
         Action::RemoveVolume { name } => Ok(run.engine.remove_volume(name).await?),
     }
+}
+
+/// Starts a container. Where it shares the namespace of one that an engine is about to start again,
+/// that one is waited for.
+pub(super) async fn start(run: &Run, container: &str) -> Result<(), StepError> {
+    let began = Instant::now();
+    loop {
+        let error = match run.engine.start(container).await {
+            Err(error) if error.kind == EngineErrorKind::Conflict => error,
+            other => return Ok(other?),
+        };
+        let all = run.engine.observe(&run.desired.project, None).await?.containers;
+        let is_waited_for = all.iter().any(|other| other.name != container && comes_back(other));
+        if !is_waited_for || began.elapsed() >= run.limits.engine_away {
+            return Err(error.into());
+        }
+        tokio::time::sleep(WATCH_INTERVAL).await;
+    }
+}
+
+/// Stops a container so that it stays stopped.
+async fn stop(run: &Run, container: &str, grace: Option<Duration>) -> Result<(), StepError> {
+    let found = run.engine.container(container).await?;
+    // By its id: the name may belong to its successor by the time of the last look.
+    let id = found.map_or_else(|| container.to_owned(), |found| found.id);
+    run.engine.stop(&id, grace).await?;
+    run.engine.set_restart(&id, NEVER).await?;
+    // An engine that was restarted between the two has started it again.
+    let found = run.engine.container(&id).await?;
+    if found.is_some_and(|found| found.state.is_running()) {
+        run.engine.stop(&id, grace).await?;
+    }
+    Ok(())
+}
+
+/// Freezes a container. One that an engine has stopped in restarting rests already.
+pub(super) async fn freeze(run: &Run, container: &str) -> Result<(), StepError> {
+    run.engine.set_restart(container, NEVER).await?;
+    match run.engine.pause(container).await {
+        Err(error) if error.kind == EngineErrorKind::Conflict => {
+            match run.engine.container(container).await? {
+                Some(found) if found.state.is_running() => Err(error.into()),
+                Some(_) | None => Ok(()),
+            }
+        }
+        other => Ok(other?),
+    }
+}
+
+/// Thaws a container. One that an engine has stopped in restarting is started.
+async fn thaw(run: &Run, container: &str) -> Result<(), StepError> {
+    match run.engine.unpause(container).await {
+        Err(error) if error.kind == EngineErrorKind::Conflict => {
+            match run.engine.container(container).await?.map(|found| found.state) {
+                Some(ContainerState::Exited(_) | ContainerState::Created) => {
+                    start(run, container).await
+                }
+                Some(_) | None => Err(error.into()),
+            }
+        }
+        other => Ok(other?),
+    }
+}
+
+/// Whether a container that does not run is about to: an engine that was restarted starts it
+/// again. A crash does not look like this: the engine calls it restarting then.
+pub(super) fn comes_back(container: &ObservedContainer) -> bool {
+    let policy = container.facts.get("restart").and_then(|policy| policy.as_str());
+    matches!(container.state, ContainerState::Exited(_))
+        && matches!(policy, Some("always" | "unless-stopped"))
 }
 
 fn gone_is_fine(error: EngineError) -> Result<(), EngineError> {
@@ -129,7 +193,7 @@ pub(super) async fn route(
             Err(RouterError::PortTaken { .. }) if began.elapsed() < patience => {
                 tokio::time::sleep(PORT_RETRY).await;
             }
-            other => return Ok(other?),
+            other => return Ok(other.map(drop)?),
         }
     }
 }
@@ -186,10 +250,27 @@ fn may_end(run: &Run, container: &ObservedContainer) -> bool {
     container.facts.get("restart").is_none() && !is_called
 }
 
+/// That a stopped replica was not started again.
+pub(super) fn not_back(name: &str, limit: Duration) -> String {
+    let more = Limit::EngineAway.raise(limit);
+    format!(
+        "{name} was stopped, and the engine did not start it again within {} ({more})",
+        Span(limit)
+    )
+}
+
 async fn watch(run: &Run, containers: &[String], window: Duration) -> Result<(), StepError> {
     let began = Instant::now();
     let mut before = Vec::new();
+    let mut absence: Option<Instant> = None;
+    let owner = format!("{}/{}", run.desired.project, run.desired.environment);
+    let has_edge = run.router.state(&owner).await?.is_some();
     loop {
+        // An edge that goes while nothing else asks it is missed here.
+        if has_edge {
+            run.router.ensure().await?;
+        }
+        let mut absent = None;
         for (index, name) in containers.iter().enumerate() {
             let Some(container) = run.engine.container(name).await? else {
                 return Err(StepError::Gate(format!("{name} was removed while it was watched")));
@@ -199,6 +280,10 @@ async fn watch(run: &Run, containers: &[String], window: Duration) -> Result<(),
                 before.push((container.restarts, container.health == Some(Health::Unhealthy)));
             }
             let (restarts, was_unhealthy) = before[index];
+            if comes_back(&container) {
+                absent = Some(name);
+                continue;
+            }
             let trouble = match (container.state, container.health) {
                 (ContainerState::Exited(0), _) if may_end(run, &container) => None,
                 (ContainerState::Exited(code), _) => Some(format!("exited with {code}")),
@@ -217,8 +302,16 @@ async fn watch(run: &Run, containers: &[String], window: Duration) -> Result<(),
                 return Err(StepError::Gate(gate::with_tail(run, name, what).await));
             }
         }
-        if began.elapsed() >= window {
-            return Ok(());
+        match absent {
+            None if began.elapsed() >= window => return Ok(()),
+            None => absence = None,
+            Some(name) => {
+                let since = *absence.get_or_insert_with(Instant::now);
+                if since.elapsed() >= run.limits.engine_away {
+                    let what = not_back(name, run.limits.engine_away);
+                    return Err(StepError::Gate(gate::with_tail(run, name, what).await));
+                }
+            }
         }
         tokio::time::sleep(WATCH_INTERVAL.min(window)).await;
     }

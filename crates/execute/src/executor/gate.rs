@@ -4,16 +4,17 @@
 //! own address, and the container's own health check passes. The check's command is also run
 //! here, since an engine runs it for the first time after a whole `interval`, 30 s by default.
 
+use std::future::Future;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use shiplap_model::{
-    ContainerState, Gate, Health, HealthGate, ObservedContainer, PortProbe, ProbeKind,
+    ContainerState, Gate, Health, HealthGate, Limit, ObservedContainer, PortProbe, ProbeKind,
     ProbeRequest, Protocol, StepId,
 };
 use tokio::time::Instant;
 
-use super::{Learned, Run, StepError, resolve};
+use super::{Learned, Run, StepError, act, resolve};
 use crate::Event;
 
 /// Between looks, at first: the wait for a fast service ends a moment after it is ready.
@@ -24,6 +25,8 @@ const EAGER_FOR: Duration = Duration::from_secs(10);
 const PATIENT: Duration = Duration::from_secs(1);
 /// How long one probe may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The longest that an engine or an edge that is there takes to answer a simple question.
+const LONGEST_ANSWER: Duration = Duration::from_secs(5);
 /// Failures of its own check in a row after which what the engine says is believed: the first
 /// answer after a thaw may be late.
 const REFUTED_IN_A_ROW: u32 = 3;
@@ -45,7 +48,19 @@ struct Seen {
     connected: bool,
     /// Since when it has been running, as seen from here, and the start that this is about.
     running: Option<(Instant, Option<i64>)>,
+    /// Time that was spent waiting for an engine or an edge that was away: it does not count.
+    away: Duration,
     last: String,
+}
+
+impl Seen {
+    /// Asks something, and notes whether nobody was there to answer.
+    async fn asking<T>(&mut self, question: impl Future<Output = T>) -> T {
+        let began = Instant::now();
+        let answer = question.await;
+        self.away += began.elapsed().saturating_sub(LONGEST_ANSWER);
+        answer
+    }
 }
 
 pub(super) async fn pass(
@@ -61,7 +76,7 @@ pub(super) async fn pass(
     let mut told = String::new();
     let mut command: Option<Option<(Vec<String>, Duration)>> = None;
     loop {
-        let Some(container) = run.engine.container(name).await? else {
+        let Some(container) = seen.asking(run.engine.container(name)).await? else {
             return Err(StepError::Gate(format!("{name} was removed while it was starting")));
         };
         let verdict = match state(&container, gate, &seen) {
@@ -77,9 +92,11 @@ pub(super) async fn pass(
             }
             Verdict::Look => {}
         }
-        if began.elapsed() >= gate.limit {
-            let limit = gate.limit.as_secs();
-            let why = format!("{name} did not work within {limit} s: {}", seen.last);
+        if began.elapsed().saturating_sub(seen.away) >= gate.limit {
+            let limit = if gate.completes { Limit::Job } else { Limit::Gate };
+            let within = gate.limit.as_secs();
+            let more = limit.raise(gate.limit);
+            let why = format!("{name} did not work within {within} s: {} ({more})", seen.last);
             return Err(StepError::Gate(with_tail(run, name, why).await));
         }
         if seen.last != told && began.elapsed() > PATIENT {
@@ -110,6 +127,7 @@ fn state(container: &ObservedContainer, gate: &Gate, seen: &Seen) -> Verdict {
     let job = container.facts.get("restart").is_none();
     match container.state {
         ContainerState::Exited(0) if gate.completes || (job && is_blind(gate)) => Verdict::Works,
+        ContainerState::Exited(_) if !gate.completes && act::comes_back(container) => Verdict::Look,
         ContainerState::Exited(code) => Verdict::Fails(format!("exited with {code}")),
         ContainerState::Dead => Verdict::Fails("is dead".to_owned()),
         ContainerState::Paused => Verdict::Fails("is paused".to_owned()),
@@ -149,7 +167,11 @@ async fn look(
         return Ok(false);
     }
     if container.state != ContainerState::Running {
-        *seen = Seen { last: "it restarts".to_owned(), ..Seen::default() };
+        let last = match act::comes_back(container) {
+            true => "it is stopped, and the engine did not start it again yet",
+            false => "it restarts",
+        };
+        *seen = Seen { last: last.to_owned(), away: seen.away, ..Seen::default() };
         return Ok(false);
     }
     // The engine's clock may be another than ours: only what passes here is counted.
@@ -200,7 +222,7 @@ async fn ports(
             path: probe.path.clone(),
             timeout: PROBE_TIMEOUT,
         };
-        let outcome = run.router.probe(&request).await?;
+        let outcome = seen.asking(run.router.probe(&request)).await?;
         let status_is_fine = match outcome.http_status {
             // The service's own check knows better than a status of `/`.
             Some(_) if container.health.is_some() => true,
@@ -246,7 +268,7 @@ async fn healthcheck(
     command: &mut Option<Option<(Vec<String>, Duration)>>,
 ) -> Result<bool, StepError> {
     if command.is_none() {
-        *command = Some(run.engine.healthcheck(&container.id).await?);
+        *command = Some(seen.asking(run.engine.healthcheck(&container.id)).await?);
     }
     let Some(Some((test, limit))) = command else {
         "its health check has not passed yet".clone_into(&mut seen.last);

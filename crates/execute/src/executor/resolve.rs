@@ -8,10 +8,14 @@ use shiplap_model::{
     ProbeRequest, Protocol, RouteChange, RouteIntent, RouteTarget, RoutedReplica,
 };
 
-use super::{Learned, Run, StepError};
+use tokio::time::Instant;
+
+use super::{Learned, Run, StepError, act};
 
 /// How long a replica may take to answer the question how it speaks. It has passed its gate.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a replica is looked at that the engine is about to start again.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// The desired state with the ids of images that were pulled or built meanwhile.
 pub(super) fn with_images(run: &Run, learned: &Mutex<Learned>) -> Arc<Desired> {
@@ -55,6 +59,7 @@ pub(super) async fn route_change(
         listeners: intent.listeners.clone(),
         drop_pools: intent.drop_pools.clone(),
         drop_listeners: intent.drop_listeners.clone(),
+        lease: None,
         pools,
     })
 }
@@ -90,10 +95,7 @@ async fn pool(
 ) -> Result<PoolSpec, StepError> {
     let mut replicas = Vec::new();
     for name in &target.replicas {
-        let Some(container) = run.engine.container(name).await? else { continue };
-        if !container.state.is_running() {
-            continue;
-        }
+        let Some(container) = present(run, name, target.held).await? else { continue };
         if let Some(address) = address(&container, &target.networks) {
             replicas.push(RoutedReplica {
                 container_id: container.id,
@@ -106,6 +108,27 @@ async fn pool(
     // Nobody there to answer: requests wait for what comes next rather than fail.
     let held = target.held || (replicas.is_empty() && !target.replicas.is_empty());
     Ok(PoolSpec { key: target.key.clone(), protocol, held, replicas })
+}
+
+/// A replica that runs. One that an engine is about to start again is waited for, where requests
+/// are to go to it: without it they would be held, and nobody would add it later.
+async fn present(
+    run: &Run,
+    name: &str,
+    held: bool,
+) -> Result<Option<ObservedContainer>, StepError> {
+    let began = Instant::now();
+    loop {
+        let Some(container) = run.engine.container(name).await? else { return Ok(None) };
+        if container.state.is_running() {
+            return Ok(Some(container));
+        }
+        // One that does not come is missed in watching.
+        if held || !act::comes_back(&container) || began.elapsed() >= run.limits.engine_away {
+            return Ok(None);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
 }
 
 /// The address of a container in the first of these networks, else in any.

@@ -4,8 +4,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use shiplap_model::{
-    Action, AnonymousVolumes, EngineErrorKind, Plan, ReplicaName, RouteIntent, Step, StepId,
-    StepState,
+    Action, AnonymousVolumes, EngineError, EngineErrorKind, Plan, ReplicaName, RouteIntent, Step,
+    StepId, StepState,
 };
 
 use super::{Forward, KeepFailed, Learned, Run, StepError, act, gate, record};
@@ -15,7 +15,8 @@ use crate::{Cancel, Event};
 /// deployment that works: what hangs in them may be what is wrong with them.
 const FINISH_LIMIT: Duration = Duration::from_secs(10);
 
-/// Undoes all steps that began, the last first. Returns what could not be undone.
+/// Undoes all steps that began, the last first. Returns what could not be undone; fails, and leaves
+/// everything as it is from there on, when the lease is lost.
 ///
 /// A step that began and did not finish is undone as well: its effect may be there, and undoing
 /// what is not there does nothing.
@@ -25,7 +26,7 @@ pub(super) async fn unwind(
     forward: &Forward,
     learned: &Mutex<Learned>,
     reason: &str,
-) -> Vec<String> {
+) -> Result<Vec<String>, StepError> {
     let order: Vec<StepId> = forward.finished.iter().chain(&forward.begun).rev().copied().collect();
     let mut left = Vec::new();
     let mut announced = false;
@@ -39,12 +40,17 @@ pub(super) async fn unwind(
             run.reporter.event(Event::Unwinding { reason: reason.to_owned() });
         }
         // A journal that cannot be written must not keep us from going back.
-        let _ = record(run, id, &what, StepState::UndoStarted, None).await;
+        if let Err(error) = record(run, id, &what, StepState::UndoStarted, None).await
+            && error.is_lease_lost()
+        {
+            return Err(error);
+        }
         match undo(run, step, learned).await {
             Ok(()) => {
                 let _ = record(run, id, &what, StepState::Undone, None).await;
                 run.reporter.event(Event::Undone { step: id, what });
             }
+            Err(error) if error.is_lease_lost() => return Err(error),
             Err(error) => {
                 let text = error.text();
                 let _ = record(run, id, &what, StepState::UndoFailed, Some(&text)).await;
@@ -57,7 +63,7 @@ pub(super) async fn unwind(
             }
         }
     }
-    left
+    Ok(left)
 }
 
 fn again(run: &Run) -> Run {
@@ -71,6 +77,7 @@ fn again(run: &Run) -> Run {
         number: run.number,
         desired: run.desired.clone(),
         keep_failed: run.keep_failed,
+        limits: run.limits,
     }
 }
 
@@ -118,10 +125,10 @@ async fn undo(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Result<(), St
                 Ok(run.engine.set_restart(container, act::NEVER).await?)
             }
         },
-        Action::Thaw { container, .. } => {
-            run.engine.set_restart(container, act::NEVER).await?;
-            Ok(run.engine.pause(container).await?)
-        }
+        Action::Thaw { container, .. } => match act::freeze(run, container).await {
+            Err(StepError::Engine(error)) if error.kind == EngineErrorKind::NotFound => Ok(()),
+            other => other,
+        },
         Action::Route { to, back, .. } => {
             act::route(run, back, learned, act::PORT_FREED_WITHIN).await?;
             finish(run, to, back).await;
@@ -129,7 +136,7 @@ async fn undo(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Result<(), St
         }
         Action::Stop { container, gate, restart, .. } => {
             run.engine.set_restart(container, restart).await?;
-            run.engine.start(container).await?;
+            act::start(run, container).await.map_err(removed_by_hand)?;
             gate::pass(run, step.id, step.service.as_deref(), container, gate, learned).await
         }
         Action::Pull { .. }
@@ -145,6 +152,16 @@ async fn undo(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Result<(), St
         | Action::Remove { .. }
         | Action::RemoveNetwork { .. }
         | Action::RemoveVolume { .. } => unreachable!("has no words, so it is not undone"),
+    }
+}
+
+fn removed_by_hand(error: StepError) -> StepError {
+    match error {
+        StepError::Engine(error) if error.kind == EngineErrorKind::NotFound => {
+            let help = "somebody removed it meanwhile; `shiplap deploy` makes it anew".to_owned();
+            StepError::Engine(EngineError { help: Some(help), ..error })
+        }
+        other => other,
     }
 }
 

@@ -401,6 +401,7 @@ fn prune_keeps_what_any_environment_needs() {
             binding: Default::default(),
             plan: serde_json::Value::Null,
             lease: lease.clone(),
+            after: 0,
         };
         let number = ledger.begin(&new).await.unwrap();
         ledger.end(&lease, number, Outcome::Done, None, &old.release).await.unwrap();

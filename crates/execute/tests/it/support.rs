@@ -76,6 +76,7 @@ impl Deployer {
             binding: Secret::default(),
             plan: serde_json::Value::Null,
             lease: lease.clone(),
+            after: 0,
         };
         (ledger.begin(&new).await.unwrap(), lease)
     }
@@ -91,6 +92,7 @@ impl Deployer {
             number,
             desired: Arc::new(desired.clone()),
             keep_failed: self.keep_failed,
+            limits: Default::default(),
         }
     }
 
@@ -309,7 +311,11 @@ impl Attempt {
     /// Where trouble is worth making: at the first and the last call of each text, since what is
     /// in between only looks again.
     pub async fn points(shape: &Shape) -> Vec<(usize, String)> {
-        let calls = Self::calls(shape).await;
+        Self::points_in(&Self::calls(shape).await)
+    }
+
+    /// As [`Attempt::points`], in these calls.
+    pub fn points_in(calls: &[String]) -> Vec<(usize, String)> {
         let numbered = || calls.iter().cloned().enumerate();
         numbered()
             .filter(|(index, call)| {

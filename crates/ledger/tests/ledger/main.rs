@@ -1,5 +1,6 @@
 //! The ledger as its users see it, on real files.
 
+mod contract;
 mod fixture;
 mod history;
 mod integrity;

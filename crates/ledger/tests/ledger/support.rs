@@ -182,6 +182,7 @@ pub fn deployment(lease: &LeaseKey, tag: &str) -> NewDeployment {
         binding: Secret::new(BINDING.into()),
         plan: json!({"steps": [{"what": "pull b on vm1", "id": 1}], "notes": []}),
         lease: lease.clone(),
+        after: 0,
     }
 }
 

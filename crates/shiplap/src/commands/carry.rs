@@ -13,10 +13,11 @@ use shiplap_plan::Standby;
 
 use super::{Exit, Format, pairs, refuse, request, scope, source, unsupported};
 use crate::cli::{Carry, DeployArgs, DownArgs, ProjectArgs, RollbackArgs, ScaleArgs, ServicesArgs};
-use crate::output::{progress::Printer, report};
+use crate::output::progress::{Printer, say};
+use crate::output::report;
 
 pub async fn deploy(project: &ProjectArgs, args: &DeployArgs, format: Format) -> Exit {
-    let (source, request) = match (source(project), request(&args.selected)) {
+    let (source, request) = match (source(project), request(&args.selected, &args.carry.limits)) {
         (Ok(source), Ok(request)) => (source, request),
         (Err(exit), _) | (_, Err(exit)) => return exit,
     };
@@ -29,8 +30,10 @@ pub async fn rollback(project: &ProjectArgs, args: &RollbackArgs, format: Format
         Ok((scope, _)) => scope,
         Err(exit) => return exit,
     };
-    let mut request =
-        Request { services: args.services.iter().cloned().collect(), ..Request::default() };
+    let mut request = match plain(&args.services, &args.carry) {
+        Ok(request) => request,
+        Err(exit) => return exit,
+    };
     if let Some(watch) = args.watch {
         request.limits.watch = watch;
     }
@@ -45,12 +48,10 @@ pub async fn rollback(project: &ProjectArgs, args: &RollbackArgs, format: Format
 }
 
 pub async fn restart(project: &ProjectArgs, args: &ServicesArgs, format: Format) -> Exit {
-    let source = match source(project) {
-        Ok(source) => source,
-        Err(exit) => return exit,
+    let (source, request) = match (source(project), plain(&args.services, &args.carry)) {
+        (Ok(source), Ok(request)) => (source, request),
+        (Err(exit), _) | (_, Err(exit)) => return exit,
     };
-    let request =
-        Request { services: args.services.iter().cloned().collect(), ..Request::default() };
     carry(&Intent::Restart(&source), request, &args.carry, Some(&source), format).await
 }
 
@@ -67,17 +68,28 @@ pub async fn scale(project: &ProjectArgs, args: &ScaleArgs, format: Format) -> E
         };
         replicas.insert(service, number);
     }
+    let request = match plain(&[], &args.carry) {
+        Ok(request) => request,
+        Err(exit) => return exit,
+    };
     let intent = Intent::Scale { source: &source, replicas };
-    carry(&intent, Request::default(), &args.carry, Some(&source), format).await
+    carry(&intent, request, &args.carry, Some(&source), format).await
 }
 
 pub async fn down(project: &ProjectArgs, args: &DownArgs, format: Format) -> Exit {
-    let (scope, source) = match scope(project) {
-        Ok(found) => found,
-        Err(exit) => return exit,
+    let ((scope, source), request) = match (scope(project), plain(&[], &args.carry)) {
+        (Ok(found), Ok(request)) => (found, request),
+        (Err(exit), _) | (_, Err(exit)) => return exit,
     };
     let intent = Intent::Down { scope, source: source.as_ref(), volumes: args.volumes };
-    carry(&intent, Request::default(), &args.carry, source.as_ref(), format).await
+    carry(&intent, request, &args.carry, source.as_ref(), format).await
+}
+
+/// A request that says no more than which services, and how long things may take.
+fn plain(services: &[String], carry: &Carry) -> Result<Request, Exit> {
+    let limits = crate::limits::with(&carry.limits)?;
+    let services = services.iter().cloned().collect();
+    Ok(Request { services, limits, ..Request::default() })
 }
 
 async fn carry(
@@ -96,7 +108,7 @@ async fn carry(
         return Exit::Usage;
     }
     let printer = Arc::new(Printer::new());
-    let app = match crate::world::app(printer.clone()).await {
+    let app = match crate::world::app(printer.clone(), &request.limits).await {
         Ok((app, _)) => app,
         Err(error) => return refuse(&error, source),
     };
@@ -138,8 +150,11 @@ fn finish(report: &Report, format: Format, show: impl Fn(&Plan)) -> Exit {
         show(&report.plan);
     }
     match format {
-        Format::Json => println!("{:#}", report::json(report)),
-        Format::Text => eprint!("{}", report::text(report)),
+        // The terminal may be gone by now, and what was done has been done.
+        Format::Json => {
+            let _ = writeln!(std::io::stdout(), "{:#}", report::json(report));
+        }
+        Format::Text => say(&report::text(report)),
     }
     if report.number.is_none() { Exit::Done } else { report.outcome.into() }
 }
@@ -155,26 +170,49 @@ async fn ask() -> bool {
     answer.await.is_ok_and(|line| matches!(line.trim(), "y" | "Y" | "yes" | "Yes"))
 }
 
-/// Ctrl-C or SIGTERM: once undoes, twice stops at once.
+/// Ctrl-C, SIGTERM, or a terminal that was closed: once undoes, twice stops at once.
 async fn interrupts(cancel: Cancel) {
-    use tokio::signal::unix::{SignalKind, signal};
+    use tokio::signal::unix::{Signal, SignalKind, signal};
     let (Ok(mut interrupt), Ok(mut terminate)) =
         (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
     else {
         return;
     };
+    // Under `nohup` it is ignored, and stays so: listening to it would undo that.
+    let mut hangup = match is_ignored(HANGUP) {
+        true => None,
+        false => signal(SignalKind::hangup()).ok(),
+    };
+    async fn heard(hangup: Option<&mut Signal>) {
+        match hangup {
+            Some(hangup) => drop(hangup.recv().await),
+            None => std::future::pending().await,
+        }
+    }
     let mut wait = async || {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
+            () = heard(hangup.as_mut()) => {}
         }
     };
     wait().await;
-    eprintln!("interrupted: what was begun is undone; once more stops at once");
+    say("interrupted: what was begun is undone; once more stops at once\n");
     cancel.cancel("interrupted by the user");
     // A key held down counts once.
     tokio::time::sleep(Duration::from_millis(300)).await;
     wait().await;
-    eprintln!("stopped at once; the next command finds what was begun");
+    say("stopped at once; the next command finds what was begun\n");
     std::process::exit(4);
+}
+
+/// The number of SIGHUP.
+const HANGUP: u32 = 1;
+
+/// Whether whoever started us wants a signal to be ignored.
+fn is_ignored(signal: u32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << (signal - 1)) != 0)
 }

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use shiplap_edge::{Client, ClientError};
+use shiplap_model::Limits;
 
 use super::{Exit, Format, refuse};
 use crate::cli::EdgeCommand;
@@ -10,7 +11,7 @@ pub async fn edge(command: &EdgeCommand, format: Format) -> Exit {
     match command {
         EdgeCommand::Status => status(format).await,
         EdgeCommand::Upgrade => {
-            let docker = match crate::world::engine().await {
+            let docker = match crate::world::engine(&Limits::default()).await {
                 Ok(docker) => docker,
                 Err(error) => return refuse(&error, None),
             };
@@ -92,7 +93,7 @@ async fn status(format: Format) -> Exit {
 }
 
 async fn remove(force: bool) -> Exit {
-    let docker = match crate::world::engine().await {
+    let docker = match crate::world::engine(&Limits::default()).await {
         Ok(docker) => docker,
         Err(error) => return refuse(&error, None),
     };

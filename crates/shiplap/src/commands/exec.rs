@@ -1,17 +1,15 @@
 //! `exec`: a command in a running service, with our terminal.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use shiplap_engine::TerminalExec;
-use shiplap_execute::Silent;
 use shiplap_model::{Engine as _, ReplicaName, Standing};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Exit, refuse, source};
+use super::{Exit, refuse, source, world};
 use crate::cli::{ExecArgs, ProjectArgs};
 
 pub async fn exec(project: &ProjectArgs, args: &ExecArgs) -> Exit {
@@ -19,9 +17,9 @@ pub async fn exec(project: &ProjectArgs, args: &ExecArgs) -> Exit {
         Ok(source) => source,
         Err(exit) => return exit,
     };
-    let (_, docker) = match crate::world::app(Arc::new(Silent)).await {
+    let (_, docker) = match world(Some(&source)).await {
         Ok(world) => world,
-        Err(error) => return refuse(&error, Some(&source)),
+        Err(exit) => return exit,
     };
     let observed = match docker.observe(&source.scope().project, None).await {
         Ok(observed) => observed,

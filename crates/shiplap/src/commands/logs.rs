@@ -1,15 +1,13 @@
 //! `logs`: what services print, line by line.
 
 use std::io::Write as _;
-use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::{BoxStream, select_all};
 use shiplap_engine::LogOptions;
-use shiplap_execute::Silent;
 use shiplap_model::{Engine as _, ReplicaName, Standing};
 
-use super::{Exit, Format, refuse, source};
+use super::{Exit, Format, refuse, source, world};
 use crate::cli::{LogsArgs, ProjectArgs};
 
 pub async fn logs(project: &ProjectArgs, args: &LogsArgs, format: Format) -> Exit {
@@ -17,9 +15,9 @@ pub async fn logs(project: &ProjectArgs, args: &LogsArgs, format: Format) -> Exi
         Ok(source) => source,
         Err(exit) => return exit,
     };
-    let (_, docker) = match crate::world::app(Arc::new(Silent)).await {
+    let (_, docker) = match world(Some(&source)).await {
         Ok(world) => world,
-        Err(error) => return refuse(&error, Some(&source)),
+        Err(exit) => return exit,
     };
     let observed = match docker.observe(&source.scope().project, None).await {
         Ok(observed) => observed,

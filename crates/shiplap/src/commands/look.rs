@@ -6,12 +6,12 @@ use shiplap_execute::Silent;
 use shiplap_execute::app::{Intent, Request, Source};
 use shiplap_model::Ledger as _;
 
-use super::{Exit, Format, refuse, request, scope, source, unsupported};
+use super::{Exit, Format, refuse, request, scope, source, unsupported, world};
 use crate::cli::{HistoryArgs, PlanArgs, ProjectArgs};
 use crate::output::{history, status};
 
 pub async fn plan(project: &ProjectArgs, args: &PlanArgs, format: Format) -> Exit {
-    let (source, request) = match (source(project), request(&args.selected)) {
+    let (source, request) = match (source(project), request(&args.selected, &args.limits)) {
         (Ok(source), Ok(request)) => (source, request),
         (Err(exit), _) | (_, Err(exit)) => return exit,
     };
@@ -31,7 +31,7 @@ pub async fn show_plan(
     format: Format,
     steps: bool,
 ) -> Exit {
-    let app = match crate::world::app(Arc::new(Silent)).await {
+    let app = match crate::world::app(Arc::new(Silent), &request.limits).await {
         Ok((app, _)) => app,
         Err(error) => return refuse(&error, source),
     };
@@ -57,9 +57,9 @@ pub async fn status(project: &ProjectArgs, format: Format) -> Exit {
         Ok(source) => source,
         Err(exit) => return exit,
     };
-    let app = match crate::world::app(Arc::new(Silent)).await {
+    let app = match world(Some(&source)).await {
         Ok((app, _)) => app,
-        Err(error) => return refuse(&error, Some(&source)),
+        Err(exit) => return exit,
     };
     match app.status(&source).await {
         Ok(found) => {

@@ -1,19 +1,17 @@
 //! `prune`: free what no rollback needs.
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
-use std::sync::Arc;
 
 use serde_json::json;
-use shiplap_execute::Silent;
 use shiplap_execute::app::{KEEP_DEPLOYMENTS, Prunable};
 
-use super::{Exit, Format, refuse};
+use super::{Exit, Format, refuse, world};
 use crate::cli::PruneArgs;
 
 pub async fn prune(args: &PruneArgs, format: Format) -> Exit {
-    let app = match crate::world::app(Arc::new(Silent)).await {
+    let app = match world(None).await {
         Ok((app, _)) => app,
-        Err(error) => return refuse(&error, None),
+        Err(exit) => return exit,
     };
     let mut images = match app.prunable().await {
         Ok(images) => images,

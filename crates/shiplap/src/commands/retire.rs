@@ -1,10 +1,8 @@
 //! `retire`: what a deployment leaves running behind it, to end its standby in time.
 
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
-use shiplap_execute::Silent;
 use shiplap_execute::app::AppError;
 use shiplap_model::Scope;
 
@@ -25,7 +23,7 @@ pub async fn retire(project: &ProjectArgs, containers: &[String], after: Duratio
     let Some(project) = project.project_name.clone() else { return Exit::Usage };
     let scope = Scope { project, environment: DEFAULT_ENVIRONMENT.to_owned() };
     for _ in 0..TRIES {
-        let Ok((app, _)) = crate::world::app(Arc::new(Silent)).await else { return Exit::Failed };
+        let Ok((app, _)) = super::world(None).await else { return Exit::Failed };
         match app.retire(&scope, containers).await {
             Err(AppError::LeaseHeld(_)) => tokio::time::sleep(TRY_AGAIN).await,
             Ok(_) => return Exit::Done,

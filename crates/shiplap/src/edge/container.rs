@@ -13,11 +13,10 @@ use bollard::query_parameters::{
     CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder, RenameContainerOptionsBuilder,
     StartContainerOptions, StopContainerOptionsBuilder,
 };
-use shiplap_edge::Client;
+use shiplap_edge::api::Status;
+use shiplap_edge::{Client, ClientError};
 use shiplap_engine::DockerEngine;
-use shiplap_model::{
-    AnonymousVolumes, Engine as _, EngineError, EngineErrorKind, ROLE, RouterError,
-};
+use shiplap_model::{AnonymousVolumes, Engine as _, EngineError, ROLE, RouterError};
 
 use super::image::EdgeImage;
 use super::{BUILD_VARIABLE, DIR_VARIABLE, GID_VARIABLE, dir, socket};
@@ -28,6 +27,10 @@ const START_LIMIT: Duration = Duration::from_secs(15);
 const START_POLL: Duration = Duration::from_millis(10);
 /// How long the old edge may take to finish in an upgrade.
 const UPGRADE_LIMIT: Duration = Duration::from_secs(90);
+/// How long an edge that is upgraded may finish what it has, in seconds.
+const UPGRADED_GRACE_S: i32 = 60;
+/// And one that is replaced because it did not answer: a hung one holds its ports until it ends.
+const REPLACED_GRACE_S: i32 = 15;
 
 /// Binding low ports, giving the worker another user, entering network namespaces and looking
 /// up processes in them, and stopping the worker: nothing else.
@@ -47,8 +50,12 @@ impl<'a> EdgeContainer<'a> {
 
     /// Starts the edge if none answers.
     pub async fn ensure(&self) -> Result<(), RouterError> {
-        if self.client.status().await.is_ok() {
-            return Ok(());
+        match self.client.status().await {
+            Ok(_) => return Ok(()),
+            Err(error) if is_denied(&error) => {
+                return Err(super::router::router(error));
+            }
+            Err(_) => {}
         }
         // The engine starts it by itself after a crash or a restart; give it a moment.
         let name = container_name();
@@ -58,8 +65,10 @@ impl<'a> EdgeContainer<'a> {
                 if self.answers().await.is_ok() {
                     return Ok(());
                 }
-                self.docker.remove(&name, AnonymousVolumes::Remove).await?;
-                self.create().await?;
+                // It may serve nevertheless, say where its admin socket was deleted: another one
+                // takes its sockets over, and nobody is refused meanwhile.
+                let image = load(self.docker).await?;
+                return self.replace(&image, REPLACED_GRACE_S, |_| true).await;
             }
             Some(_) => match self.docker.start(&name).await {
                 Ok(()) => {}
@@ -76,6 +85,56 @@ impl<'a> EdgeContainer<'a> {
     async fn create(&self) -> Result<(), RouterError> {
         let image = load(self.docker).await?;
         self.run(&image, &container_name()).await
+    }
+
+    /// Starts another edge, which takes over the sockets of the one that runs; that one finishes
+    /// what it has and goes.
+    ///
+    /// # Errors
+    /// When the new one does not come up; the old one goes on then.
+    async fn replace(
+        &self,
+        image: &EdgeImage,
+        grace_s: i32,
+        is_new: impl Fn(&Status) -> bool,
+    ) -> Result<(), RouterError> {
+        let (docker, name) = (self.docker, container_name());
+        let aside = format!("{name}.old");
+        let _ = docker.remove(&aside, AnonymousVolumes::Remove).await;
+        let rename = RenameContainerOptionsBuilder::default().name(&aside).build();
+        docker
+            .raw()
+            .rename_container(&name, rename)
+            .await
+            .map_err(|error| engine("renaming the edge", &error))?;
+        // It ends once it has handed over, and must not be started again: it would take over in
+        // turn.
+        docker.set_restart(&aside, "no").await?;
+        let came = async {
+            self.run(image, &name).await?;
+            let began = Instant::now();
+            while !self.client.status().await.is_ok_and(|now| is_new(&now)) {
+                if began.elapsed() > UPGRADE_LIMIT {
+                    let text = "the new edge does not take over".to_owned();
+                    return Err(RouterError::Unreachable(text));
+                }
+                tokio::time::sleep(START_POLL).await;
+            }
+            Ok(())
+        };
+        if let Err(error) = came.await {
+            let _ = docker.remove(&name, AnonymousVolumes::Remove).await;
+            let _ = docker.set_restart(&aside, "always").await;
+            let _ = docker.rename(&aside, &name).await;
+            let _ = docker.start(&name).await;
+            return Err(error);
+        }
+        // It has handed its sockets over and ends by itself once its last request is done.
+        let stop = StopContainerOptionsBuilder::default().t(grace_s).build();
+        let _ = docker.raw().stop_container(&aside, Some(stop)).await;
+        let gone = RemoveContainerOptionsBuilder::default().force(true).build();
+        let _ = docker.raw().remove_container(&aside, Some(gone)).await;
+        Ok(())
     }
 
     async fn run(&self, image: &EdgeImage, name: &str) -> Result<(), RouterError> {
@@ -108,6 +167,16 @@ impl<'a> EdgeContainer<'a> {
                 Err(_) => tokio::time::sleep(START_POLL).await,
             }
         }
+    }
+}
+
+/// Whether the edge is there and we may not ask it.
+fn is_denied(error: &ClientError) -> bool {
+    match error {
+        ClientError::Unreachable { source, .. } => {
+            source.kind() == std::io::ErrorKind::PermissionDenied
+        }
+        _ => false,
     }
 }
 
@@ -179,40 +248,7 @@ pub async fn upgrade(docker: &DockerEngine) -> Result<String, RouterError> {
     if before.build == image.build {
         return Ok(format!("already at build {}", image.build));
     }
-    let name = container_name();
-    let aside = format!("{name}.old");
-    let _ = docker.remove(&aside, AnonymousVolumes::Remove).await;
-    let rename = RenameContainerOptionsBuilder::default().name(&aside).build();
-    docker
-        .raw()
-        .rename_container(&name, rename)
-        .await
-        .map_err(|error| engine("renaming the edge", &error))?;
-    // It ends once it has handed over, and must not be started again: it would take over in turn.
-    docker.set_restart(&aside, "no").await?;
-    let came = async {
-        edge.run(&image, &name).await?;
-        let began = Instant::now();
-        while !client.status().await.is_ok_and(|now| now.build == image.build) {
-            if began.elapsed() > UPGRADE_LIMIT {
-                return Err(RouterError::Unreachable("the new edge does not take over".to_owned()));
-            }
-            tokio::time::sleep(START_POLL).await;
-        }
-        Ok(())
-    };
-    if let Err(error) = came.await {
-        let _ = docker.remove(&name, AnonymousVolumes::Remove).await;
-        let _ = docker.set_restart(&aside, "always").await;
-        let _ = docker.rename(&aside, &name).await;
-        let _ = docker.start(&name).await;
-        return Err(error);
-    }
-    // It has handed its sockets over and ends by itself once its last request is done.
-    let stop = StopContainerOptionsBuilder::default().t(60).build();
-    let _ = docker.raw().stop_container(&aside, Some(stop)).await;
-    let gone = RemoveContainerOptionsBuilder::default().force(true).build();
-    let _ = docker.raw().remove_container(&aside, Some(gone)).await;
+    edge.replace(&image, UPGRADED_GRACE_S, |now| now.build == image.build).await?;
     Ok(format!("{} → {}", before.build, image.build))
 }
 
@@ -236,10 +272,5 @@ pub(super) async fn load(docker: &DockerEngine) -> Result<EdgeImage, RouterError
 }
 
 pub(super) fn engine(doing: &str, error: &DockerError) -> EngineError {
-    EngineError {
-        kind: EngineErrorKind::Internal,
-        doing: doing.to_owned(),
-        message: error.to_string(),
-        help: None,
-    }
+    shiplap_engine::from_bollard(doing, error)
 }

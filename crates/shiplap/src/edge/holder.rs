@@ -1,6 +1,6 @@
 //! Name holders: idle containers that carry services' names on their networks.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bollard::errors::Error as DockerError;
 use bollard::models::{
@@ -61,20 +61,22 @@ pub async fn ensure(docker: &DockerEngine, spec: &HolderSpec) -> Result<(), Rout
     let first = networks.next();
     let options = CreateContainerOptionsBuilder::default().name(&spec.name).build();
     let created = raw.create_container(Some(options), body(spec, &image.tag, first)).await;
-    match created {
-        Ok(_) => {
-            for (network, names) in networks {
-                let request = NetworkConnectRequest {
-                    container: spec.name.clone(),
-                    endpoint_config: Some(endpoint(names)),
-                };
-                raw.connect_network(network, request)
-                    .await
-                    .map_err(|error| engine(&format!("connecting {}", spec.name), &error))?;
-            }
+    let attached = match created {
+        Ok(_) => BTreeMap::new(),
+        // Whoever made it may have been stopped before it was on all of its networks.
+        Err(DockerError::DockerResponseServerError { status_code: 409, .. }) => {
+            docker.container(&spec.name).await?.map(|found| found.networks).unwrap_or_default()
         }
-        Err(DockerError::DockerResponseServerError { status_code: 409, .. }) => {}
         Err(error) => return Err(engine(&format!("creating {}", spec.name), &error).into()),
+    };
+    for (network, names) in networks.filter(|(network, _)| !attached.contains_key(*network)) {
+        let request = NetworkConnectRequest {
+            container: spec.name.clone(),
+            endpoint_config: Some(endpoint(names)),
+        };
+        raw.connect_network(network, request)
+            .await
+            .map_err(|error| engine(&format!("connecting {}", spec.name), &error))?;
     }
     Ok(docker.start(&spec.name).await?)
 }

@@ -9,9 +9,9 @@ use shiplap_edge::api;
 use shiplap_edge::{Client, ClientError, Hold, Listener, Pool, Replica, Table};
 use shiplap_engine::DockerEngine;
 use shiplap_model::{
-    AnonymousVolumes, Engine as _, HolderSpec, HolderStatus, ListenerSpec, ObservedListener,
-    PoolKey, PoolStatus, ProbeKind, ProbeOutcome, ProbeRequest, Protocol, RouteChange,
-    RoutedReplica, Router, RouterError, RouterState,
+    AnonymousVolumes, Engine as _, HolderSpec, HolderStatus, Limit, Limits, ListenerSpec,
+    ObservedListener, PoolKey, PoolStatus, ProbeKind, ProbeOutcome, ProbeRequest, Protocol,
+    RouteChange, RoutedReplica, Router, RouterError, RouterState,
 };
 
 use super::container::EdgeContainer;
@@ -24,12 +24,14 @@ pub struct EdgeRouter {
     client: Client,
     /// Whether the host has IPv6, so that "all addresses" means both.
     has_ipv6: bool,
+    limits: Limits,
 }
 
 impl EdgeRouter {
-    pub fn new(docker: DockerEngine) -> Self {
+    pub fn new(docker: DockerEngine, limits: &Limits) -> Self {
         let has_ipv6 = std::fs::read("/proc/net/if_inet6").is_ok_and(|text| !text.is_empty());
-        Self { docker, client: Client::new(socket()), has_ipv6 }
+        let client = Client::new(socket()).with_call_timeout(limits.edge_call);
+        Self { docker, client, has_ipv6, limits: *limits }
     }
 
     fn expand(&self, owner: &str, spec: &ListenerSpec) -> Vec<Listener> {
@@ -67,6 +69,9 @@ impl EdgeRouter {
         ids: &[(String, String)],
         table: &mut Table,
     ) {
+        if let Some(lease) = change.lease {
+            table.leases.insert(owner.to_owned(), lease);
+        }
         for name in &change.names {
             let Some((_, id)) = ids.iter().find(|(holder, _)| *holder == name.holder) else {
                 continue;
@@ -95,7 +100,7 @@ impl EdgeRouter {
             _ => true,
         });
         for spec in &change.pools {
-            table.pools.insert(spec.key.to_string(), pool(owner, spec));
+            table.pools.insert(spec.key.to_string(), pool(owner, spec, self.limits.hold));
         }
         for listener in change.listeners.iter().flat_map(|spec| self.expand(owner, spec)) {
             let there = table.listeners.iter_mut().find(|known| {
@@ -125,7 +130,8 @@ impl EdgeRouter {
     }
 }
 
-fn pool(owner: &str, spec: &shiplap_model::PoolSpec) -> Pool {
+fn pool(owner: &str, spec: &shiplap_model::PoolSpec, hold: Duration) -> Pool {
+    let max_wait_ms = u64::try_from(hold.as_millis()).unwrap_or(u64::MAX);
     Pool {
         owner: owner.to_owned(),
         service: spec.key.service.clone(),
@@ -134,7 +140,7 @@ fn pool(owner: &str, spec: &shiplap_model::PoolSpec) -> Pool {
             Protocol::Tcp => shiplap_edge::Protocol::Tcp,
         },
         paused: spec.held,
-        hold: Hold::default(),
+        hold: Hold { max_wait_ms, ..Hold::default() },
         replicas: spec
             .replicas
             .iter()
@@ -198,7 +204,7 @@ impl Router for EdgeRouter {
         Ok(ports)
     }
 
-    async fn apply(&self, owner: &str, change: &RouteChange) -> Result<(), RouterError> {
+    async fn apply(&self, owner: &str, change: &RouteChange) -> Result<u64, RouterError> {
         let ids: Vec<(String, String)> = if change.names.is_empty() {
             Vec::new()
         } else {
@@ -206,8 +212,7 @@ impl Router for EdgeRouter {
             holders.into_iter().map(|(id, holder)| (holder.spec.name, id)).collect()
         };
         let update = |table: &mut Table| self.change(owner, change, &ids, table);
-        self.client.update_table(update).await.map_err(router)?;
-        Ok(())
+        Ok(self.client.update_table(update).await.map_err(router)?.generation)
     }
 
     async fn probe(&self, request: &ProbeRequest) -> Result<ProbeOutcome, RouterError> {
@@ -255,6 +260,7 @@ fn state(owner: &str, status: &api::Status, table: &Table) -> RouterState {
     let mut state = RouterState {
         version: status.version.clone(),
         generation: table.generation,
+        lease: table.leases.get(owner).copied().unwrap_or(0),
         ..RouterState::default()
     };
     for (name, pool) in table.pools.iter().filter(|(_, pool)| pool.owner == owner) {
@@ -292,7 +298,7 @@ fn state(owner: &str, status: &api::Status, table: &Table) -> RouterState {
     state
 }
 
-fn router(error: ClientError) -> RouterError {
+pub(super) fn router(error: ClientError) -> RouterError {
     match error {
         ClientError::Unbindable(listeners) => {
             let first = listeners.into_iter().next();
@@ -301,14 +307,28 @@ fn router(error: ClientError) -> RouterError {
                 reason: first.map_or_else(String::new, |one| one.reason.to_string()),
             }
         }
-        ClientError::Unreachable { socket, source } => {
-            let help = if source.kind() == io::ErrorKind::PermissionDenied {
-                "; use sudo, or join the group that may use the engine"
-            } else {
-                ""
-            };
-            RouterError::Unreachable(format!("{}: {source}{help}", socket.display()))
+        // It runs, and will not let us in however long we wait.
+        ClientError::Unreachable { socket, source }
+            if source.kind() == io::ErrorKind::PermissionDenied =>
+        {
+            let socket = socket.display();
+            let help = "use sudo, or join the group that may use the engine";
+            RouterError::Refused(format!("{socket}: {source}; {help}"))
         }
-        other => RouterError::Refused(other.to_string()),
+        ClientError::Unreachable { socket, source } => {
+            RouterError::Unreachable(format!("{}: {source}", socket.display()))
+        }
+        // The table is read again before it is written again.
+        ClientError::Timeout { after } => {
+            let more = Limit::EdgeCall.raise(after);
+            RouterError::Unreachable(format!("no answer within {} s ({more})", after.as_secs()))
+        }
+        ClientError::Broken(error) => RouterError::Unreachable(error.to_string()),
+        // It is being replaced: its successor answers in a moment.
+        ClientError::Refused { status: 503, message } => RouterError::Unreachable(message),
+        ClientError::Overtaken { message, .. } => RouterError::LeaseLost(message),
+        other @ (ClientError::Conflict { .. }
+        | ClientError::Refused { .. }
+        | ClientError::Malformed(_)) => RouterError::Refused(other.to_string()),
     }
 }

@@ -22,6 +22,10 @@ pub fn show(error: &AppError, source: Option<&Source>) {
         AppError::Engine(error) => engine(error),
         AppError::Router(error) => eprintln!("error[edge]: {}", chain(error)),
         AppError::Ledger(error) => ledger(error),
+        AppError::Interrupted(reason) => {
+            eprintln!("error[interrupted]: {reason}");
+            eprintln!("nothing was changed");
+        }
         AppError::History { message, help } => {
             eprintln!("error[history]: {message}");
             eprintln!("  = help: {help}");
@@ -45,15 +49,18 @@ fn refused(refusals: &[Refusal], source: Option<&Source>) {
 fn engine(error: &EngineError) {
     let code = match error.kind {
         EngineErrorKind::Unreachable => "engine-unreachable",
+        EngineErrorKind::Broken => "engine-broken",
         EngineErrorKind::Denied => "engine-denied",
         EngineErrorKind::TooOld => "engine-too-old",
         EngineErrorKind::NotFound => "engine-not-found",
         EngineErrorKind::Conflict => "engine-conflict",
         EngineErrorKind::DiskFull => "disk-full",
+        EngineErrorKind::NoAddresses => "no-addresses",
         EngineErrorKind::PortTaken => "port-taken",
         EngineErrorKind::Invalid => "engine-invalid",
         EngineErrorKind::Timeout => "engine-timeout",
         EngineErrorKind::Internal => "engine",
+        EngineErrorKind::LeaseLost => "lease-lost",
     };
     eprintln!("error[{code}]: {error}");
     if let Some(help) = &error.help {

@@ -1,5 +1,6 @@
 //! What a deployment prints while it runs: a line per finished step, to standard error.
 
+use std::io::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -9,6 +10,12 @@ use shiplap_model::{Plan, Progress};
 
 /// Between two lines about the progress of a pull.
 const PULL_LINE_EVERY: Duration = Duration::from_secs(2);
+
+/// Prints to standard error, if anybody can read it: a deployment, and its undoing, goes on when
+/// its terminal was closed.
+pub fn say(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
 
 /// Prints events as lines.
 pub struct Printer {
@@ -32,7 +39,7 @@ impl Printer {
         let steps = self.steps.load(Ordering::Relaxed);
         let width = steps.to_string().len();
         let at = self.began.elapsed().as_secs_f32();
-        eprintln!("{at:6.1} s  [{step:width$}/{steps}] {text}");
+        say(&format!("{at:6.1} s  [{step:width$}/{steps}] {text}\n"));
     }
 }
 
@@ -47,8 +54,8 @@ impl Reporter for Printer {
             }
             Event::Waiting { step, on } => self.line(step.0, &format!("… {on}")),
             Event::Undone { step, what } => self.line(step.0, &format!("undo: {what}")),
-            Event::Unwinding { .. } => eprintln!("going back to the release before"),
-            Event::Notice(text) => eprintln!("! {text}"),
+            Event::Unwinding { .. } => say("going back to the release before\n"),
+            Event::Notice(text) => say(&format!("! {text}\n")),
             Event::Progress { step, progress: Progress::Line(line) } => {
                 let line = line.trim_end();
                 if !line.is_empty() {

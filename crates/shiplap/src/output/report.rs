@@ -13,6 +13,15 @@ pub fn text(report: &Report) -> String {
     let mut text = String::new();
     let Some(number) = report.number else { return text };
     let took = time::span(report.took_ms);
+    if let Some(other) = &report.taken_over_by {
+        let _ = writeln!(
+            text,
+            "deployment {number} stopped after {took}: {other} has taken over; nothing was \
+             changed since, and nothing undone"
+        );
+        text.push_str("= help: `shiplap history` shows what became of it\n");
+        return text;
+    }
     let _ = match report.outcome {
         Outcome::Done => writeln!(text, "deployment {number} is done after {took}"),
         Outcome::Failed => {
@@ -52,6 +61,7 @@ pub fn json(report: &Report) -> Value {
         },
         "reason": report.reason,
         "left": report.left,
+        "taken_over_by": report.taken_over_by,
         "took_ms": report.took_ms,
         "plan": shiplap_plan::to_json(&report.plan),
     })

@@ -67,7 +67,8 @@ pub fn text(scope: &Scope, status: &Status) -> String {
     }
     if let Some(holder) = &status.holder {
         let since = time::moment(holder.since_ms);
-        let _ = writeln!(text, "! {} is deploying since {since}", holder.holder);
+        let age = time::span((shiplap_execute::now_ms() - holder.since_ms).max(0));
+        let _ = writeln!(text, "! {} is deploying since {since}, for {age}", holder.holder);
     }
     match &status.router {
         Some(router) if router.version.is_empty() => {

@@ -10,7 +10,7 @@ use crate::projects::{API, STORE};
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Waits until the journal of the running deployment has a line.
-fn journal_has(lab: &Lab, number: u64, what: &str, state: &str) {
+pub fn journal_has(lab: &Lab, number: u64, what: &str, state: &str) {
     until(&format!("`{what}` {state}"), LIMIT, || {
         let newest = lab.newest()?;
         let journal = newest["journal"].as_array()?;
@@ -116,7 +116,17 @@ fn rollback_after_a_killed_deployer_works() {
 
 #[test]
 fn interrupted_deployment_is_undone() {
-    let Some(lab) = Lab::new("sigint") else { return };
+    undone_after("sigint", Signal::INT);
+}
+
+/// As when the terminal is closed, or the connection to the machine breaks.
+#[test]
+fn deployment_whose_terminal_is_closed_is_undone() {
+    undone_after("sighup", Signal::HUP);
+}
+
+fn undone_after(purpose: &str, signal: Signal) {
+    let Some(lab) = Lab::new(purpose) else { return };
     lab.compose(API);
     lab.deploy("v1").ok();
     let before = lab.only("api");
@@ -124,7 +134,7 @@ fn interrupted_deployment_is_undone() {
     lab.set("TAG", "sick");
     let deployer = lab.start(&["deploy", "--yes"]);
     journal_has(&lab, 2, "gate", "started");
-    deployer.signal(Signal::INT);
+    deployer.signal(signal);
     let _ = deployer.finish().exits(3).says("interrupted");
     traffic.end_without_a_drop();
     assert_eq!(lab.only("api"), before);

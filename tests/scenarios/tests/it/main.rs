@@ -10,6 +10,7 @@ mod crashes;
 mod edge;
 mod failures;
 mod features;
+mod fencing;
 mod housekeeping;
 mod projects;
 mod rollback;
