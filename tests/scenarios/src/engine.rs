@@ -169,6 +169,7 @@ impl Engine {
         let holders = Value::from(self.holders(project));
         let networks = self.get(&format!("/networks?filters={filters}"));
         let volumes = self.get(&format!("/volumes?filters={filters}"));
+        let owner = label(&format!("shiplap.owner={project}/default"));
         let marks = self.get(&format!("/volumes?filters={owner}"));
         let containers = Value::from(self.containers(project));
         let name = |list: &Value, key: &str, before: &str, after: &str| -> Vec<String> {
