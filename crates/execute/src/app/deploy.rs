@@ -2,17 +2,20 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
 use shiplap_model::{
-    Action, Deployment, DeploymentState, Desired, Goal, ImagePin, LeaseKey, LedgerError,
-    NewDeployment, Observed, Outcome, Plan, Scope, StoredRelease,
+    Action, ContainerState, Deployment, DeploymentState, Desired, Goal, ImagePin, LeaseKey,
+    LedgerError, NewDeployment, Observed, ObservedContainer, Outcome, Plan, Scope, StoredBefore,
+    StoredContainer, StoredRelease, StoredRequest,
 };
 use shiplap_plan::{Policy, Selection};
 
 use super::desired::{Assembled, Contents, assemble, contents};
-use super::{App, AppError, Intent, Planned, Report, Request, Source, binding, images};
+use super::interrupted::{Unfinished, without_end};
+use super::{
+    App, AppError, Choice, Intent, OnInterrupted, Planned, Report, Request, Source, binding, images,
+};
 use crate::{Event, Run, execute, now_ms};
 
 /// How long a lease lasts unless renewed: a deployer that is gone blocks nobody for longer.
@@ -21,7 +24,17 @@ pub(super) const LEASE_TTL: Duration = Duration::from_secs(30);
 const LEASE_RENEWAL: Duration = Duration::from_secs(10);
 
 /// How far back is looked for a deployment to build on.
-const LOOK_BACK: u32 = 100;
+pub(super) const LOOK_BACK: u32 = 100;
+
+/// What becomes of a deployment that did not end when another is asked for.
+enum Claim {
+    /// What is asked for is what it was to do, or the way out of it.
+    IsTheSame(Choice),
+    /// It has to be settled before.
+    SettleFirst,
+    /// What is asked for goes from what it left to a whole state of its own.
+    TakesOver,
+}
 
 impl App {
     /// Plans, and changes nothing.
@@ -29,11 +42,16 @@ impl App {
     /// # Errors
     /// See [`AppError`].
     pub async fn plan(&self, intent: &Intent<'_>, request: &Request) -> Result<Planned, AppError> {
-        let (_, planned) = self.prepare(intent, request).await?;
-        Ok(planned)
+        if let Some(unfinished) = self.unfinished(&intent.scope()).await?
+            && let Claim::IsTheSame(choice) = self.claim(intent, request, &unfinished).await?
+        {
+            return self.plan_to_settle(&unfinished, choice, request).await;
+        }
+        Ok(self.prepare(intent, request).await?.planned)
     }
 
-    /// Plans under the lease, asks, and carries out what was shown.
+    /// Plans under the lease, asks, and carries out what was shown. Where a deployment that did not
+    /// end has to be settled before, that is shown and asked about first.
     ///
     /// # Errors
     /// See [`AppError`]. What goes wrong once it has begun is in the [`Report`].
@@ -41,16 +59,28 @@ impl App {
         &self,
         intent: &Intent<'_>,
         request: &Request,
-        approve: impl FnOnce(&Plan) -> F,
+        approve: impl Fn(&Plan) -> F,
     ) -> Result<Report, AppError>
     where
         F: Future<Output = bool>,
     {
         let began = now_ms();
-        let scope = intent.scope();
-        let lease = self.ledger.acquire(&scope, &self.who, LEASE_TTL).await??.key;
+        self.with_lease(&intent.scope(), async |lease| {
+            self.under_lease(intent, request, &approve, lease, began).await
+        })
+        .await
+    }
+
+    /// Does something under the lease of a scope, which is renewed meanwhile.
+    pub(super) async fn with_lease<T>(
+        &self,
+        scope: &Scope,
+        work: impl AsyncFnOnce(&LeaseKey) -> Result<T, AppError>,
+    ) -> Result<T, AppError> {
+        let lease = self.ledger.acquire(scope, &self.who, LEASE_TTL).await??.key;
         let renewer = tokio::spawn(renew(self.clone(), lease.clone()));
-        let result = self.under_lease(intent, request, approve, &lease, began).await;
+        // On the heap: what is done under a lease is long, and several of it are nested.
+        let result = Box::pin(work(&lease)).await;
         renewer.abort();
         self.ledger.release(&lease).await?;
         result
@@ -60,31 +90,48 @@ impl App {
         &self,
         intent: &Intent<'_>,
         request: &Request,
-        approve: impl FnOnce(&Plan) -> F,
+        approve: &impl Fn(&Plan) -> F,
         lease: &LeaseKey,
         began: i64,
     ) -> Result<Report, AppError>
     where
         F: Future<Output = bool>,
     {
-        self.close_interrupted(lease).await?;
-        let (assembled, planned) = self.prepare(intent, request).await?;
+        let mut settled = None;
+        if let Some(unfinished) = self.unfinished(&lease.scope).await? {
+            match self.claim(intent, request, &unfinished).await? {
+                Claim::IsTheSame(choice) => {
+                    let settling = self.settle(&unfinished, choice, request, approve, lease, began);
+                    return Box::pin(settling).await;
+                }
+                Claim::SettleFirst => {
+                    let choice = Choice::Settle(request.on_interrupted);
+                    let settling = self.settle(&unfinished, choice, request, approve, lease, began);
+                    let report = Box::pin(settling).await?;
+                    if report.declined || report.outcome == Outcome::Stuck {
+                        return Ok(report);
+                    }
+                    settled = Some(Box::new(report));
+                }
+                Claim::TakesOver => {
+                    let number = unfinished.number();
+                    let what = unfinished.last_words();
+                    self.reporter.event(Event::Notice(format!(
+                        "deployment {number} was interrupted ({what}); this one starts from what \
+                         it left"
+                    )));
+                }
+            }
+        }
+        let Prepared { assembled, planned, policy } = self.prepare(intent, request).await?;
         let plan = planned.plan.clone();
-        let report = |number, outcome, declined, plan| Report {
-            number,
-            outcome,
-            reason: None,
-            left: Vec::new(),
-            plan,
-            took_ms: now_ms() - began,
-            declined,
-            frozen: Vec::new(),
-        };
+        let report = Report { settled, ..Report::nothing(began, plan.clone()) };
         if plan.is_empty() {
-            return Ok(report(None, Outcome::Done, false, plan));
+            self.close_all(lease, "nothing of it was left to be done or undone").await?;
+            return Ok(report);
         }
         if !approve(&plan).await {
-            return Ok(report(None, Outcome::Failed, true, plan));
+            return Ok(Report { declined: true, outcome: Outcome::Failed, ..report });
         }
         let number = self
             .ledger
@@ -96,25 +143,16 @@ impl App {
                 release: binding::release(&assembled.desired, &Default::default()),
                 binding: binding::write(&assembled),
                 plan: shiplap_plan::to_json(&plan),
-                request: Default::default(),
+                request: stored(&policy, &planned.observed, &assembled.desired.project),
                 lease: lease.clone(),
             })
             .await?;
-        let desired = Arc::new(assembled.desired);
-        let run = Run {
-            engine: self.engine.clone(),
-            router: self.router.clone(),
-            ledger: self.ledger.clone(),
-            reporter: self.reporter.clone(),
-            cancel: self.cancel.clone(),
-            lease: lease.clone(),
-            number,
-            desired: desired.clone(),
-            keep_failed: request.keep_failed,
-        };
+        self.close_older(lease, number, &format!("taken over by deployment {number}")).await?;
+        let run = self.run(lease, number, assembled.desired);
+        let run = Run { keep_failed: request.keep_failed, ..run };
         let execution = execute(&run, &plan).await;
         let frozen = frozen(&plan, &planned.observed);
-        let release = binding::release(&desired, &execution.images);
+        let release = binding::release(&run.desired, &execution.images);
         let reason = execution.reason.as_deref();
         let ended = self.ledger.end(lease, number, execution.outcome, reason, &release).await;
         let mut left = execution.left;
@@ -126,44 +164,84 @@ impl App {
             outcome: execution.outcome,
             reason: execution.reason,
             left,
-            plan,
             took_ms: now_ms() - began,
-            declined: false,
             frozen,
+            ..report
         })
     }
 
-    /// Deployments that nobody is at any more are closed: we hold the lease.
-    async fn close_interrupted(&self, lease: &LeaseKey) -> Result<(), AppError> {
-        for deployment in self.ledger.deployments(&lease.scope, LOOK_BACK).await? {
-            if deployment.state == DeploymentState::Unfinished {
-                self.ledger
-                    .end(
-                        lease,
-                        deployment.number,
-                        Outcome::Interrupted,
-                        Some("its deployer ended before it did"),
-                        &deployment.release,
-                    )
-                    .await?;
-                self.reporter.event(Event::Notice(format!(
-                    "deployment {} was interrupted; this one starts from what it left",
-                    deployment.number
-                )));
-            }
+    /// What an intent means for a deployment that did not end.
+    async fn claim(
+        &self,
+        intent: &Intent<'_>,
+        request: &Request,
+        unfinished: &Unfinished,
+    ) -> Result<Claim, AppError> {
+        let forward = Claim::IsTheSame(Choice::Settle(OnInterrupted::Forward));
+        let back = Claim::IsTheSame(Choice::Settle(OnInterrupted::Back));
+        Ok(match intent {
+            _ if request.selection() != Selection::All => Claim::SettleFirst,
+            Intent::Deploy(source) if self.is_same(source, request, unfinished).await? => forward,
+            Intent::Deploy(_) | Intent::Down { .. } => Claim::TakesOver,
+            Intent::Rollback { to: None, .. } => back,
+            Intent::Rollback { to: Some(_), .. } => Claim::TakesOver,
+            Intent::Restart(_) | Intent::Scale { .. } => Claim::SettleFirst,
+        })
+    }
+
+    /// Whether the files ask for exactly what a deployment was to bring about.
+    async fn is_same(
+        &self,
+        source: &Source,
+        request: &Request,
+        unfinished: &Unfinished,
+    ) -> Result<bool, AppError> {
+        let deployment = &unfinished.deployment;
+        let was_whole = deployment.request.as_ref().is_some_and(|was| {
+            was.services.is_none()
+                && was.force.is_empty()
+                && was.remove_orphans == request.remove_orphans
+        });
+        let plainly = !request.force && request.images == super::Images::AsTheFileSays;
+        if deployment.kind != "deploy" || !was_whole || !plainly {
+            return Ok(false);
+        }
+        let history = self.ledger.deployments(&deployment.scope, LOOK_BACK).await?;
+        let assembled = self.assemble_files(source, request, &history).await?;
+        let release = binding::release(&assembled.desired, &Default::default());
+        if !binding::same_release(&release, &unfinished.release()) {
+            return Ok(false);
+        }
+        let was = self.ledger.binding(&deployment.scope, deployment.number).await?;
+        Ok(binding::same(&was, &binding::write(&assembled)))
+    }
+
+    /// Deployments of which the ledger holds no end come to nothing.
+    async fn close_all(&self, lease: &LeaseKey, reason: &str) -> Result<(), AppError> {
+        self.close_older(lease, u64::MAX, reason).await
+    }
+
+    /// Those among them that are older than one.
+    pub(super) async fn close_older(
+        &self,
+        lease: &LeaseKey,
+        than: u64,
+        reason: &str,
+    ) -> Result<(), AppError> {
+        let history = self.ledger.deployments(&lease.scope, LOOK_BACK).await?;
+        for older in without_end(&history).filter(|older| older.number < than) {
+            let (number, release) = (older.number, &older.release);
+            self.ledger.end(lease, number, Outcome::Interrupted, Some(reason), release).await?;
         }
         Ok(())
     }
 
-    async fn prepare(
-        &self,
-        intent: &Intent<'_>,
-        request: &Request,
-    ) -> Result<(Assembled, Planned), AppError> {
+    async fn prepare(&self, intent: &Intent<'_>, request: &Request) -> Result<Prepared, AppError> {
         let scope = intent.scope();
         let history = self.ledger.deployments(&scope, LOOK_BACK).await?;
         let assembled = self.assembled(intent, request, &history).await?;
         let observed = self.observed(&assembled.desired).await?;
+        let aftermath = self.aftermath(&history).await?;
         let mut policy = Policy {
             goal: intent.goal(&history),
             remove_orphans: request.remove_orphans,
@@ -171,10 +249,12 @@ impl App {
             standby: request.standby,
             version: self.version.clone(),
             selection: request.selection(),
+            unfinished: aftermath.unfinished,
+            trusted_jobs: aftermath.trusted_jobs,
             ..Policy::deploy(history.first().map_or(0, |newest| newest.number) + 1)
         };
         match intent {
-            Intent::Restart(_) => policy.force = forced(&policy.selection, &assembled.desired),
+            Intent::Restart(_) => policy.force = restarted(&policy.selection, &assembled.desired),
             Intent::Scale { replicas, .. } => {
                 policy.selection = Selection::Only(replicas.keys().cloned().collect());
             }
@@ -186,7 +266,8 @@ impl App {
         }
         let plan = shiplap_plan::plan(&assembled.desired, &observed, &policy)
             .map_err(AppError::Refused)?;
-        Ok((assembled, Planned { plan, observed }))
+        let planned = Planned { plan, observed, resumes: None };
+        Ok(Prepared { assembled, planned, policy })
     }
 
     /// What is, the edge included.
@@ -310,7 +391,7 @@ impl App {
         Ok(assembled)
     }
 
-    async fn assemble_history(
+    pub(super) async fn assemble_history(
         &self,
         scope: &Scope,
         deployment: &Deployment,
@@ -324,7 +405,11 @@ impl App {
         self.named(&source.loaded.project, &source.scope())
     }
 
-    fn named(&self, project: &shiplap_compose::model::Project, scope: &Scope) -> Assembled {
+    pub(super) fn named(
+        &self,
+        project: &shiplap_compose::model::Project,
+        scope: &Scope,
+    ) -> Assembled {
         let mut project = project.clone();
         project.name.clone_from(&scope.project);
         let pins = project.services.keys().map(|name| (name.clone(), nameless())).collect();
@@ -345,7 +430,7 @@ fn nameless() -> ImagePin {
 }
 
 /// Ids of the containers that a plan freezes.
-fn frozen(plan: &Plan, observed: &Observed) -> Vec<String> {
+pub(super) fn frozen(plan: &Plan, observed: &Observed) -> Vec<String> {
     let names: Vec<&String> = plan
         .steps
         .iter()
@@ -374,6 +459,48 @@ async fn renew(app: App, lease: LeaseKey) {
     }
 }
 
+/// A plan, and what it was made from and with.
+struct Prepared {
+    assembled: Assembled,
+    planned: Planned,
+    policy: Policy,
+}
+
+/// What resuming a deployment needs to know of what it was asked, and of what there was.
+fn stored(policy: &Policy, observed: &Observed, project: &str) -> StoredRequest {
+    let container = |c: &ObservedContainer| StoredContainer {
+        id: c.id.clone(),
+        name: c.name.clone(),
+        service: c.service.clone(),
+        running: matches!(c.state, ContainerState::Running | ContainerState::Restarting),
+        restart: c.facts.get("restart").and_then(|r| r.as_str()).unwrap_or("no").to_owned(),
+    };
+    let own = observed.networks.iter().filter(|(_, n)| n.project.as_deref() == Some(project));
+    StoredRequest {
+        version: 1,
+        services: match &policy.selection {
+            Selection::All => None,
+            Selection::Only(names) => Some(names.clone()),
+        },
+        force: policy.force.clone(),
+        remove_orphans: policy.remove_orphans,
+        remove_volumes: policy.remove_volumes,
+        before: StoredBefore {
+            containers: observed.containers.iter().map(container).collect(),
+            networks: own.map(|(name, _)| name.clone()).collect(),
+        },
+    }
+}
+
+/// What a restart replaces: a job only if it was named, since what has ended cannot be restarted.
+fn restarted(selection: &Selection, desired: &Desired) -> BTreeSet<String> {
+    let mut services = forced(selection, desired);
+    if *selection == Selection::All {
+        services.retain(|name| !shiplap_plan::is_waited_for(&desired.compose, name));
+    }
+    services
+}
+
 fn forced(selection: &Selection, desired: &Desired) -> BTreeSet<String> {
     desired.services.keys().filter(|name| selection.contains(name)).cloned().collect()
 }
@@ -383,7 +510,7 @@ fn newest_done(history: &[Deployment]) -> Option<&Deployment> {
     history.iter().find(|deployment| is_done(deployment)).filter(|d| d.kind != "down")
 }
 
-fn is_done(deployment: &Deployment) -> bool {
+pub(super) fn is_done(deployment: &Deployment) -> bool {
     matches!(deployment.state, DeploymentState::Ended { outcome: Outcome::Done, .. })
 }
 
