@@ -4,7 +4,9 @@ mod binding;
 mod deploy;
 mod desired;
 mod images;
+mod interrupted;
 mod prune;
+mod resume;
 mod retire;
 mod status;
 
@@ -13,14 +15,16 @@ use std::sync::Arc;
 
 use shiplap_compose::Loaded;
 use shiplap_model::{
-    Engine, EngineError, LeaseHeld, Ledger, LedgerError, Limits, Observed, Outcome, Plan, Refusal,
-    Router, RouterError, Scope,
+    Direction, Engine, EngineError, LeaseHeld, Ledger, LedgerError, Limits, Observed, Outcome,
+    Plan, Refusal, Router, RouterError, Scope,
 };
 use shiplap_plan::{Selection, Standby};
 
-use crate::{Cancel, KeepFailed, Reporter};
+use crate::{Cancel, KeepFailed, Reporter, now_ms};
 
+pub use interrupted::{Unfinished, unfinished};
 pub use prune::{Freed, Prunable};
+pub use resume::{Choice, OnInterrupted};
 pub use status::{ServiceStatus, Status};
 
 /// How many of the newest done deployments of each environment keep their images: a working week
@@ -96,6 +100,8 @@ pub struct Request {
     pub limits: Limits,
     /// Why, for history.
     pub message: Option<String>,
+    /// What becomes of a deployment that did not end, where it has to be settled first.
+    pub on_interrupted: OnInterrupted,
 }
 
 impl Request {
@@ -159,6 +165,29 @@ pub struct Report {
     pub taken_over_by: Option<String>,
     /// Ids of containers that were frozen, to be retired after a while.
     pub frozen: Vec<String>,
+    /// Where a deployment was taken up that did not end: what was wanted, and where it led.
+    pub resumed: Option<(Choice, Direction)>,
+    /// How a deployment was settled that did not end, before this one began.
+    pub settled: Option<Box<Report>>,
+}
+
+impl Report {
+    /// Nothing was to be done.
+    fn nothing(began_ms: i64, plan: Plan) -> Self {
+        Self {
+            number: None,
+            outcome: Outcome::Done,
+            reason: None,
+            left: Vec::new(),
+            plan,
+            took_ms: now_ms() - began_ms,
+            declined: false,
+            taken_over_by: None,
+            frozen: Vec::new(),
+            resumed: None,
+            settled: None,
+        }
+    }
 }
 
 /// A plan, and what it was made from.
@@ -168,6 +197,8 @@ pub struct Planned {
     pub plan: Plan,
     /// What it started from.
     pub observed: Observed,
+    /// The deployment that did not end and that would be taken up, rather than a new one begun.
+    pub resumes: Option<u64>,
 }
 
 /// Why a use case did not even begin.

@@ -16,9 +16,9 @@ use std::time::Instant;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use shiplap_model::{
-    Action, Desired, Engine, EngineError, EngineErrorKind, JournalEntry, LeaseKey, Ledger,
-    LedgerError, Limits, Outcome, Phase, Plan, Protocol, Router, RouterError, Step, StepId,
-    StepState,
+    Action, ContainerState, Desired, Engine, EngineError, EngineErrorKind, JournalEntry, LeaseKey,
+    Ledger, LedgerError, Limits, Outcome, Phase, Plan, Protocol, Router, RouterError, Step, StepId,
+    StepState, StoredImage,
 };
 
 use crate::{Cancel, Event, Reporter, now_ms};
@@ -76,6 +76,8 @@ pub struct Execution {
     pub left: Vec<String>,
     /// Ids of images that were pulled or built, by reference.
     pub images: BTreeMap<String, String>,
+    /// Whether it stopped because somebody else has the lease: nothing more may be touched.
+    pub lost_lease: bool,
 }
 
 /// Why a step did not succeed.
@@ -141,13 +143,16 @@ pub async fn execute(run: &Run, plan: &Plan) -> Execution {
     let images = || learned.lock().expect("no step panics").images.clone();
     let Some(failure) = forward.failure.take() else {
         let images = images();
-        return Execution { outcome: Outcome::Done, reason: None, left: forward.left, images };
+        let (outcome, left) = (Outcome::Done, forward.left);
+        return Execution { outcome, reason: None, left, images, lost_lease: false };
     };
+    // Somebody else is at it by now: touching anything more would be two at once.
     let lost = |error: &StepError| Execution {
         outcome: Outcome::Stuck,
         reason: Some(error.text()),
         left: Vec::new(),
         images: images(),
+        lost_lease: true,
     };
     if failure.is_lease_lost() {
         return lost(&failure);
@@ -167,7 +172,34 @@ pub async fn execute(run: &Run, plan: &Plan) -> Execution {
         (true, true) => Outcome::RolledBack,
         (true, false) => Outcome::Failed,
     };
-    Execution { outcome, reason: Some(reason), left, images: images() }
+    Execution { outcome, reason: Some(reason), left, images: images(), lost_lease: false }
+}
+
+/// Whether the replicas that a plan has gates for pass them now, before anything is done.
+///
+/// # Errors
+/// The first that does not, and why. A job that has not ended yet is no failure.
+pub async fn probe_gates(run: &Run, plan: &Plan) -> Result<(), String> {
+    let learned = Mutex::default();
+    let probes = plan.steps.iter().map(|step| probe_gate(run, step, &learned));
+    let all = futures_util::future::try_join_all(probes);
+    tokio::select! {
+        passed = all => passed.map(|_| ()).map_err(|error| error.text()),
+        reason = run.cancel.cancelled() => Err(reason),
+    }
+}
+
+async fn probe_gate(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Result<(), StepError> {
+    let Action::Gate { container, gate } = &step.action else { return Ok(()) };
+    if !gate.completes {
+        return gate::pass(run, step.id, step.service.as_deref(), container, gate, learned).await;
+    }
+    match run.engine.container(container).await?.map(|found| found.state) {
+        Some(ContainerState::Exited(code)) if code != 0 => {
+            Err(StepError::Gate(format!("{container} exited with {code}")))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// What going forward came to.
@@ -212,22 +244,28 @@ async fn forward(run: &Run, plan: &Plan, learned: &Mutex<Learned>) -> Forward {
             forward.begun.push(step.id);
             running.push(async move { (step, one(run, step, learned).await) });
         }
-        let Some((step, result)) = running.next().await else { break };
+        let Some((step, end)) = running.next().await else { break };
         *(if waits(&step.action) { &mut room_to_wait } else { &mut room }) += 1;
-        match result {
-            Ok(()) => {
-                forward.begun.retain(|id| *id != step.id);
+        if !matches!(end, StepEnd::Failed(_)) {
+            forward.begun.retain(|id| *id != step.id);
+        }
+        let error = match end {
+            StepEnd::Finished => {
                 forward.finished.push(step.id);
+                continue;
             }
-            Err(error) if error.is_lease_lost() => {
+            StepEnd::NotBegun(error) | StepEnd::Failed(error) => error,
+        };
+        match error {
+            error if error.is_lease_lost() => {
                 run.cancel.cancel("the lease was lost");
                 forward.failure = Some(error);
             }
-            Err(error) if step.phase == Phase::Tidy => {
+            error if step.phase == Phase::Tidy => {
                 skipped.push(step.id);
                 forward.left.push(format!("{}: {}", step.action, error.text()));
             }
-            Err(error) => {
+            error => {
                 // The first failure ends the others' waiting; what they say then is no news.
                 if forward.failure.is_none() {
                     run.cancel.cancel("another step failed");
@@ -239,15 +277,41 @@ async fn forward(run: &Run, plan: &Plan, learned: &Mutex<Learned>) -> Forward {
     forward
 }
 
+/// How one step ended.
+enum StepEnd {
+    /// Its effect was seen, and that was written down.
+    Finished,
+    /// It did nothing: there is nothing to undo.
+    NotBegun(StepError),
+    /// It did not succeed, or that could not be written down. Its effect may be there.
+    Failed(StepError),
+}
+
 /// One step, with its journal lines.
-async fn one(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Result<(), StepError> {
+async fn one(run: &Run, step: &Step, learned: &Mutex<Learned>) -> StepEnd {
     let what = step.action.to_string();
     if step.phase != Phase::Tidy
         && let Some(reason) = run.cancel.reason()
     {
-        return Err(StepError::Cancelled(reason));
+        return StepEnd::NotBegun(StepError::Cancelled(reason));
     }
-    record(run, step.id, &what, StepState::Started, None).await?;
+    match record(run, step.id, &what, StepState::Started, Note::Nothing).await {
+        Ok(()) => {}
+        Err(error) => return StepEnd::NotBegun(error),
+    }
+    match begun(run, step, what, learned).await {
+        Ok(()) => StepEnd::Finished,
+        Err(error) => StepEnd::Failed(error),
+    }
+}
+
+/// One step after its first line.
+async fn begun(
+    run: &Run,
+    step: &Step,
+    what: String,
+    learned: &Mutex<Learned>,
+) -> Result<(), StepError> {
     run.reporter.event(Event::Started {
         step: step.id,
         what: what.clone(),
@@ -264,12 +328,13 @@ async fn one(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Result<(), Ste
     };
     match &result {
         Ok(()) => {
-            record(run, step.id, &what, StepState::Finished, None).await?;
+            let made = act::made(&step.action, learned).map_or(Note::Nothing, Note::Made);
+            record(run, step.id, &what, StepState::Finished, made).await?;
             run.reporter.event(Event::Finished { step: step.id, what, took: began.elapsed() });
         }
         Err(error) => {
             let reason = error.text();
-            record(run, step.id, &what, StepState::Failed, Some(&reason)).await?;
+            record(run, step.id, &what, StepState::Failed, Note::Reason(&reason)).await?;
             run.reporter.event(Event::Failed { step: step.id, what, reason });
         }
     }
@@ -327,19 +392,26 @@ async fn interrupted(run: &Run, action: &Action) -> String {
     }
 }
 
+/// What a line says besides.
+enum Note<'a> {
+    Nothing,
+    Reason(&'a str),
+    Made(StoredImage),
+}
+
 async fn record(
     run: &Run,
     step: StepId,
     what: &str,
     state: StepState,
-    detail: Option<&str>,
+    note: Note<'_>,
 ) -> Result<(), StepError> {
-    let entry = JournalEntry {
-        step: step.0,
-        what: what.to_owned(),
-        state,
-        at_ms: now_ms(),
-        detail: detail.map(str::to_owned),
+    let (detail, made) = match note {
+        Note::Nothing => (None, None),
+        Note::Reason(reason) => (Some(reason.to_owned()), None),
+        Note::Made(image) => (None, Some(image)),
     };
+    let what = what.to_owned();
+    let entry = JournalEntry { step: step.0, what, state, at_ms: now_ms(), detail, made };
     Ok(run.ledger.record(&run.lease, run.number, &entry).await?)
 }

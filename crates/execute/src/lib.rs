@@ -14,7 +14,7 @@ mod steady;
 
 pub use cancel::Cancel;
 pub use clock::now_ms;
-pub use executor::{Execution, KeepFailed, Run, execute};
+pub use executor::{Execution, KeepFailed, Run, execute, probe_gates};
 pub use holding::Holding;
 pub use reporter::{Event, Reporter, Silent};
 pub use steady::{MOST_FAULTS, Steady};

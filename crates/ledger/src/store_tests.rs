@@ -27,6 +27,7 @@ async fn on_a_full_disk_nothing_is_half_written_and_later_it_goes_on() {
         release: release.clone(),
         binding: Secret::new(vec![1; 100_000]),
         plan: serde_json::Value::Null,
+        request: Default::default(),
         lease: lease.clone(),
         after: 0,
     };
@@ -46,6 +47,7 @@ async fn on_a_full_disk_nothing_is_half_written_and_later_it_goes_on() {
         state: StepState::Started,
         at_ms: 0,
         detail: None,
+        made: None,
     };
     let full = ledger.record(&lease, 1, &line).await.unwrap_err();
     assert!(matches!(full, LedgerError::DiskFull(_)), "{full}");

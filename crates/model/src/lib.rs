@@ -6,6 +6,7 @@
 mod desired;
 mod engine;
 mod image;
+mod journal;
 mod labels;
 mod ledger;
 mod limits;
@@ -23,10 +24,15 @@ pub use engine::{
     RegistryAnswer,
 };
 pub use image::{ImageInfo, ImageOrigin, ImagePin};
+pub use journal::{
+    Attempt, Direction, IllegalFact, Journal, JournalFact, JournalState, Resumption, Rules,
+    StepStanding,
+};
 pub use labels::*;
 pub use ledger::{
     Deployment, DeploymentState, JournalEntry, Lease, LeaseHeld, LeaseKey, Ledger, LedgerError,
-    NewDeployment, Outcome, Scope, StepState, StoredImage, StoredRelease, StoredService,
+    NewDeployment, Outcome, Scope, StepState, StoredBefore, StoredContainer, StoredImage,
+    StoredRelease, StoredRequest, StoredService,
 };
 pub use limits::{Limit, Limits, Span, UnknownLimit};
 pub use mark::{Mark, MarkStanding};
@@ -36,7 +42,7 @@ pub use observed::{
 };
 pub use plan::{
     Action, Cause, Change, ChangeKind, Gate, Goal, HealthGate, NameTarget, Note, Phase, Plan,
-    PortProbe, Refusal, RouteIntent, RouteTarget, Step, StepId, Strategy,
+    PortProbe, Refusal, RouteIntent, RouteTarget, Starts, Step, StepId, Strategy,
 };
 pub use replica::{BASE_NAME_LIMIT, ReplicaName, Standing};
 pub use router::{

@@ -24,6 +24,10 @@ pub enum Goal {
     Scale,
     /// Remove the project.
     Down,
+    /// Take back all that a deployment did before which there was none.
+    Withdraw,
+    /// Leave everything as an interrupted deployment left it.
+    Abandon,
 }
 
 /// Why a service is touched.
@@ -275,6 +279,15 @@ pub struct RouteIntent {
     pub drop_listeners: Vec<ListenerSpec>,
 }
 
+/// Whether a container may be started if it has run already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Starts {
+    /// It may: it is a service.
+    Again,
+    /// It may not: it is a job, whose work must not be done twice. Its gate tells how it ended.
+    Once,
+}
+
 /// What a step does. Each can be done twice.
 #[derive(Debug, Clone)]
 pub enum Action {
@@ -312,6 +325,8 @@ pub enum Action {
         /// For a container of an earlier deployment, which lost it when it was retired: when the
         /// engine starts it again by itself.
         restart: Option<String>,
+        /// Whether it may be started if it has run already.
+        starts: Starts,
     },
     /// Thaws a container of an earlier release.
     Thaw {

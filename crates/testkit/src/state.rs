@@ -207,6 +207,8 @@ pub struct State {
     pub leases: BTreeMap<String, u64>,
     /// What must never happen and did.
     pub violations: Vec<String>,
+    /// How often containers of a service were started with an image.
+    pub starts: BTreeMap<(String, String), u32>,
     pub(crate) generation: u64,
     born: Instant,
     made: u64,
@@ -232,6 +234,7 @@ impl Default for State {
             marks: Vec::new(),
             leases: BTreeMap::new(),
             violations: Vec::new(),
+            starts: BTreeMap::new(),
             generation: 0,
             born: Instant::now(),
             made: 0,

@@ -2,22 +2,35 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::sync::Arc;
 
 use shiplap_compose::model::Project;
 use shiplap_model::{
-    Action, Deployment, DeploymentState, Desired, Goal, ImagePin, LeaseKey, Limits, NewDeployment,
-    Observed, Outcome, Plan, Scope, StoredRelease,
+    Action, ContainerState, Deployment, DeploymentState, Desired, Goal, ImagePin, LeaseKey, Limits,
+    NewDeployment, Observed, ObservedContainer, Outcome, Plan, Scope, StoredBefore,
+    StoredContainer, StoredRelease, StoredRequest,
 };
 use shiplap_plan::{Policy, Selection};
 
 use super::desired::{Assembled, Contents, assemble, contents};
-use super::{App, AppError, Intent, Planned, Report, Request, Source, binding, images};
+use super::interrupted::{Unfinished, without_end};
+use super::{
+    App, AppError, Choice, Intent, OnInterrupted, Planned, Report, Request, Source, binding, images,
+};
 use crate::holding::{Claimed, Holding, Last};
 use crate::{Event, Run, Steady, execute, now_ms};
 
 /// How far back is looked for a deployment to build on.
-const LOOK_BACK: u32 = 100;
+pub(super) const LOOK_BACK: u32 = 100;
+
+/// What becomes of a deployment that did not end when another is asked for.
+enum Claim {
+    /// What is asked for is what it was to do, or the way out of it.
+    IsTheSame(Choice),
+    /// It has to be settled before.
+    SettleFirst,
+    /// What is asked for goes from what it left to a whole state of its own.
+    TakesOver,
+}
 
 impl App {
     /// Plans, and changes nothing.
@@ -25,10 +38,16 @@ impl App {
     /// # Errors
     /// See [`AppError`].
     pub async fn plan(&self, intent: &Intent<'_>, request: &Request) -> Result<Planned, AppError> {
+        if let Some(unfinished) = self.unfinished(&intent.scope()).await?
+            && let Claim::IsTheSame(choice) = self.claim(intent, request, &unfinished).await?
+        {
+            return self.plan_to_settle(&unfinished, choice, request).await;
+        }
         Ok(self.prepare(intent, request, None).await?.planned)
     }
 
-    /// Plans under the lease, asks, and carries out what was shown.
+    /// Plans under the lease, asks, and carries out what was shown. Where a deployment that did not
+    /// end has to be settled before, that is shown and asked about first.
     ///
     /// # Errors
     /// See [`AppError`]. What goes wrong once it has begun is in the [`Report`].
@@ -36,28 +55,47 @@ impl App {
         &self,
         intent: &Intent<'_>,
         request: &Request,
-        approve: impl FnOnce(&Plan) -> F,
+        approve: impl Fn(&Plan) -> F,
     ) -> Result<Report, AppError>
     where
         F: Future<Output = bool>,
     {
         let began = now_ms();
-        let scope = intent.scope();
         // Mostly there is nothing to do. Then nothing is written either, and nobody is kept out.
         let ahead = self.unless_stopped(self.look_ahead(intent, request)).await?;
         if let Some(ahead) = &ahead
             && ahead.planned.plan.is_empty()
         {
-            return Ok(not_begun(&ahead.planned.plan, Outcome::Done, Declined::No, began));
+            return Ok(Report::nothing(began, ahead.planned.plan.clone()));
         }
-        let holding = Holding::take(self, &scope, request.limits.lease).await?;
-        let steady = self.steady(&holding, &request.limits);
-        let result = steady.under_lease(intent, request, approve, &holding, ahead, began).await;
-        let last = match &result {
-            Ok(report) => report.what_remains(intent),
-            Err(_) => Last::AsBefore,
+        self.with_lease(&intent.scope(), &request.limits, async |app, holding| {
+            let report = app.under_lease(intent, request, &approve, holding, ahead, began).await?;
+            let last = report.what_remains(intent);
+            Ok((report, last))
+        })
+        .await
+    }
+
+    /// Does something under the lease of a scope, which is renewed meanwhile. The use cases that
+    /// `work` is given go on while the engine or the edge is away.
+    pub(super) async fn with_lease<T>(
+        &self,
+        scope: &Scope,
+        limits: &Limits,
+        work: impl AsyncFnOnce(&App, &Holding) -> Result<(T, Last), AppError>,
+    ) -> Result<T, AppError> {
+        let holding = Holding::take(self, scope, limits.lease).await?;
+        let steady = self.steady(&holding, limits);
+        // On the heap: what is done under a lease is long, and several of it are nested.
+        let result = Box::pin(work(&steady, &holding)).await;
+        let (result, last) = match result {
+            Ok((done, last)) => (Ok(done), last),
+            Err(error) => (Err(error), Last::AsBefore),
         };
-        holding.release(last).await?;
+        // What was done is told even if the lease cannot be given back: it ends by itself.
+        if let Err(error) = holding.release(last).await {
+            self.reporter.event(Event::Notice(format!("the lease was not given back: {error}")));
+        }
         result
     }
 
@@ -98,7 +136,7 @@ impl App {
         &self,
         intent: &Intent<'_>,
         request: &Request,
-        approve: impl FnOnce(&Plan) -> F,
+        approve: &impl Fn(&Plan) -> F,
         holding: &Holding,
         ahead: Option<Prepared>,
         began: i64,
@@ -106,7 +144,35 @@ impl App {
     where
         F: Future<Output = bool>,
     {
-        self.close_interrupted(&holding.key()).await?;
+        let scope = &intent.scope();
+        let mut settled = None;
+        if let Some(unfinished) = self.unfinished(scope).await? {
+            match self.claim(intent, request, &unfinished).await? {
+                Claim::IsTheSame(choice) => {
+                    let settling =
+                        self.settle(&unfinished, choice, request, approve, holding, began);
+                    return Box::pin(settling).await;
+                }
+                Claim::SettleFirst => {
+                    let choice = Choice::Settle(request.on_interrupted);
+                    let settling =
+                        self.settle(&unfinished, choice, request, approve, holding, began);
+                    let report = Box::pin(settling).await?;
+                    if report.declined || report.outcome == Outcome::Stuck {
+                        return Ok(report);
+                    }
+                    settled = Some(Box::new(report));
+                }
+                Claim::TakesOver => {
+                    let number = unfinished.number();
+                    let what = unfinished.last_words();
+                    self.reporter.event(Event::Notice(format!(
+                        "deployment {number} was interrupted ({what}); this one starts from what \
+                         it left"
+                    )));
+                }
+            }
+        }
         let mut prepared = self.unless_stopped(self.prepare(intent, request, ahead)).await?;
         if !prepared.planned.plan.is_empty() {
             let observed = &prepared.planned.observed;
@@ -116,15 +182,17 @@ impl App {
                 prepared = self.unless_stopped(self.prepare(intent, request, None)).await?;
             }
         }
-        let Prepared { assembled, planned, .. } = prepared;
+        let Prepared { assembled, planned, policy, .. } = prepared;
         let lease = &holding.key();
         let plan = planned.plan.clone();
+        let report = Report { settled, ..Report::nothing(began, plan.clone()) };
         if plan.is_empty() {
-            return Ok(not_begun(&plan, Outcome::Done, Declined::No, began));
+            self.close_all(lease, "nothing of it was left to be done or undone").await?;
+            return Ok(report);
         }
         let approved = async { Ok(approve(&plan).await) };
         if !self.unless_stopped(approved).await? {
-            return Ok(not_begun(&plan, Outcome::Failed, Declined::Yes, began));
+            return Ok(Report { declined: true, outcome: Outcome::Failed, ..report });
         }
         let number = self
             .ledger
@@ -136,26 +204,17 @@ impl App {
                 release: binding::release(&assembled.desired, &Default::default()),
                 binding: binding::write(&assembled),
                 plan: shiplap_plan::to_json(&plan),
+                request: stored(&policy, &planned.observed, &assembled.desired.project),
                 lease: lease.clone(),
                 after: newest_number(&planned.observed),
             })
             .await?;
-        let desired = Arc::new(assembled.desired);
-        let run = Run {
-            engine: self.engine.clone(),
-            router: self.router.clone(),
-            ledger: self.ledger.clone(),
-            reporter: self.reporter.clone(),
-            cancel: self.cancel.clone(),
-            lease: lease.clone(),
-            number,
-            desired: desired.clone(),
-            keep_failed: request.keep_failed,
-            limits: request.limits,
-        };
+        self.close_older(lease, number, &format!("taken over by deployment {number}")).await?;
+        let run = self.run(lease, number, assembled.desired, &request.limits);
+        let run = Run { keep_failed: request.keep_failed, ..run };
         let execution = execute(&run, &plan).await;
         let frozen = frozen(&plan, &planned.observed);
-        let release = binding::release(&desired, &execution.images);
+        let release = binding::release(&run.desired, &execution.images);
         let reason = execution.reason.as_deref();
         let ended = self.ledger.end(lease, number, execution.outcome, reason, &release).await;
         let mut left = execution.left;
@@ -169,11 +228,10 @@ impl App {
             outcome: execution.outcome,
             reason: execution.reason,
             left,
-            plan,
             took_ms: now_ms() - began,
-            declined: false,
             taken_over_by: holding.lost_to(),
             frozen,
+            ..report
         })
     }
 
@@ -188,24 +246,69 @@ impl App {
         }
     }
 
-    /// Deployments that nobody is at any more are closed: we hold the lease.
-    async fn close_interrupted(&self, lease: &LeaseKey) -> Result<(), AppError> {
-        for deployment in self.ledger.deployments(&lease.scope, LOOK_BACK).await? {
-            if deployment.state == DeploymentState::Unfinished {
-                self.ledger
-                    .end(
-                        lease,
-                        deployment.number,
-                        Outcome::Interrupted,
-                        Some("its deployer ended before it did"),
-                        &deployment.release,
-                    )
-                    .await?;
-                self.reporter.event(Event::Notice(format!(
-                    "deployment {} was interrupted; this one starts from what it left",
-                    deployment.number
-                )));
-            }
+    /// What an intent means for a deployment that did not end.
+    async fn claim(
+        &self,
+        intent: &Intent<'_>,
+        request: &Request,
+        unfinished: &Unfinished,
+    ) -> Result<Claim, AppError> {
+        let forward = Claim::IsTheSame(Choice::Settle(OnInterrupted::Forward));
+        let back = Claim::IsTheSame(Choice::Settle(OnInterrupted::Back));
+        Ok(match intent {
+            _ if request.selection() != Selection::All => Claim::SettleFirst,
+            Intent::Deploy(source) if self.is_same(source, request, unfinished).await? => forward,
+            Intent::Deploy(_) | Intent::Down { .. } => Claim::TakesOver,
+            Intent::Rollback { to: None, .. } => back,
+            Intent::Rollback { to: Some(_), .. } => Claim::TakesOver,
+            Intent::Restart(_) | Intent::Scale { .. } => Claim::SettleFirst,
+        })
+    }
+
+    /// Whether the files ask for exactly what a deployment was to bring about.
+    async fn is_same(
+        &self,
+        source: &Source,
+        request: &Request,
+        unfinished: &Unfinished,
+    ) -> Result<bool, AppError> {
+        let deployment = &unfinished.deployment;
+        let was_whole = deployment.request.as_ref().is_some_and(|was| {
+            was.services.is_none()
+                && was.force.is_empty()
+                && was.remove_orphans == request.remove_orphans
+        });
+        let plainly = !request.force && request.images == super::Images::AsTheFileSays;
+        if deployment.kind != "deploy" || !was_whole || !plainly {
+            return Ok(false);
+        }
+        let history = self.ledger.deployments(&deployment.scope, LOOK_BACK).await?;
+        let intent = Intent::Deploy(source);
+        let (assembled, _) = self.assembled(&intent, request, &history).await?;
+        let release = binding::release(&assembled.desired, &Default::default());
+        if !binding::same_release(&release, &unfinished.release()) {
+            return Ok(false);
+        }
+        let was = self.ledger.binding(&deployment.scope, deployment.number).await?;
+        Ok(binding::same(&was, &binding::write(&assembled)))
+    }
+
+    /// Deployments of which the ledger holds no end come to nothing.
+    async fn close_all(&self, lease: &LeaseKey, reason: &str) -> Result<(), AppError> {
+        self.close_older(lease, u64::MAX, reason).await
+    }
+
+    /// Those among them that are older than one.
+    pub(super) async fn close_older(
+        &self,
+        lease: &LeaseKey,
+        than: u64,
+        reason: &str,
+    ) -> Result<(), AppError> {
+        let history = self.ledger.deployments(&lease.scope, LOOK_BACK).await?;
+        for older in without_end(&history).filter(|older| older.number < than) {
+            let (number, release) = (older.number, &older.release);
+            self.ledger.end(lease, number, Outcome::Interrupted, Some(reason), release).await?;
         }
         Ok(())
     }
@@ -227,6 +330,7 @@ impl App {
             }
             _ => self.assembled(intent, request, &history).await?,
         };
+        let aftermath = self.aftermath(&history).await?;
         let mut policy = Policy {
             goal: intent.goal(&history),
             remove_orphans: request.remove_orphans,
@@ -234,12 +338,14 @@ impl App {
             standby: request.standby,
             version: self.version.clone(),
             selection: request.selection(),
+            unfinished: aftermath.unfinished,
+            trusted_jobs: aftermath.trusted_jobs,
             ..Policy::deploy(
                 history.first().map_or(0, |d| d.number).max(newest_number(&observed)) + 1,
             )
         };
         match intent {
-            Intent::Restart(_) => policy.force = forced(&policy.selection, &assembled.desired),
+            Intent::Restart(_) => policy.force = restarted(&policy.selection, &assembled.desired),
             Intent::Scale { replicas, .. } => {
                 policy.selection = Selection::Only(replicas.keys().cloned().collect());
             }
@@ -251,7 +357,8 @@ impl App {
         }
         let plan = shiplap_plan::plan(&assembled.desired, &observed, &policy)
             .map_err(AppError::Refused)?;
-        Ok(Prepared { history, assembled, planned: Planned { plan, observed } })
+        let planned = Planned { plan, observed, resumes: None };
+        Ok(Prepared { history, assembled, planned, policy })
     }
 
     /// What is, the edge included.
@@ -402,8 +509,17 @@ impl App {
         Ok(assembled)
     }
 
+    pub(super) async fn assemble_history(
+        &self,
+        scope: &Scope,
+        deployment: &Deployment,
+    ) -> Result<Assembled, AppError> {
+        let read = self.read_binding(deployment).await?;
+        binding::restore(self.engine.as_ref(), &scope.environment, read, &deployment.release).await
+    }
+
     /// A desired state for taking a project down: its images do not matter.
-    fn bare(&self, mut project: Project, scope: &Scope) -> Assembled {
+    pub(super) fn bare(&self, mut project: Project, scope: &Scope) -> Assembled {
         project.name.clone_from(&scope.project);
         let pins = project.services.keys().map(|name| (name.clone(), nameless())).collect();
         let place = (String::new(), Vec::new());
@@ -427,6 +543,7 @@ struct Prepared {
     history: Vec<Deployment>,
     assembled: Assembled,
     planned: Planned,
+    policy: Policy,
 }
 
 /// What the files say, with the tags that the user set instead.
@@ -452,28 +569,6 @@ fn scaled(intent: &Intent<'_>, mut assembled: Assembled) -> Assembled {
     assembled
 }
 
-/// Whether the user said no.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Declined {
-    No,
-    Yes,
-}
-
-/// The report of what did not even begin.
-fn not_begun(plan: &Plan, outcome: Outcome, declined: Declined, began: i64) -> Report {
-    Report {
-        number: None,
-        outcome,
-        reason: None,
-        left: Vec::new(),
-        plan: plan.clone(),
-        took_ms: now_ms() - began,
-        declined: declined == Declined::Yes,
-        taken_over_by: None,
-        frozen: Vec::new(),
-    }
-}
-
 fn nameless() -> ImagePin {
     ImagePin {
         reference: "-".to_owned(),
@@ -490,7 +585,7 @@ fn newest_number(observed: &Observed) -> u64 {
 }
 
 /// Ids of the containers that a plan freezes.
-fn frozen(plan: &Plan, observed: &Observed) -> Vec<String> {
+pub(super) fn frozen(plan: &Plan, observed: &Observed) -> Vec<String> {
     let names: Vec<&String> = plan
         .steps
         .iter()
@@ -503,6 +598,41 @@ fn frozen(plan: &Plan, observed: &Observed) -> Vec<String> {
     containers.map(|container| container.id.clone()).collect()
 }
 
+/// What resuming a deployment needs to know of what it was asked, and of what there was.
+fn stored(policy: &Policy, observed: &Observed, project: &str) -> StoredRequest {
+    let container = |c: &ObservedContainer| StoredContainer {
+        id: c.id.clone(),
+        name: c.name.clone(),
+        service: c.service.clone(),
+        running: matches!(c.state, ContainerState::Running | ContainerState::Restarting),
+        restart: c.facts.get("restart").and_then(|r| r.as_str()).unwrap_or("no").to_owned(),
+    };
+    let own = observed.networks.iter().filter(|(_, n)| n.project.as_deref() == Some(project));
+    StoredRequest {
+        version: 1,
+        services: match &policy.selection {
+            Selection::All => None,
+            Selection::Only(names) => Some(names.clone()),
+        },
+        force: policy.force.clone(),
+        remove_orphans: policy.remove_orphans,
+        remove_volumes: policy.remove_volumes,
+        before: StoredBefore {
+            containers: observed.containers.iter().map(container).collect(),
+            networks: own.map(|(name, _)| name.clone()).collect(),
+        },
+    }
+}
+
+/// What a restart replaces: a job only if it was named, since what has ended cannot be restarted.
+fn restarted(selection: &Selection, desired: &Desired) -> BTreeSet<String> {
+    let mut services = forced(selection, desired);
+    if *selection == Selection::All {
+        services.retain(|name| !shiplap_plan::is_waited_for(&desired.compose, name));
+    }
+    services
+}
+
 fn forced(selection: &Selection, desired: &Desired) -> BTreeSet<String> {
     desired.services.keys().filter(|name| selection.contains(name)).cloned().collect()
 }
@@ -512,7 +642,7 @@ fn newest_done(history: &[Deployment]) -> Option<&Deployment> {
     history.iter().find(|deployment| is_done(deployment)).filter(|d| d.kind != "down")
 }
 
-fn is_done(deployment: &Deployment) -> bool {
+pub(super) fn is_done(deployment: &Deployment) -> bool {
     matches!(deployment.state, DeploymentState::Ended { outcome: Outcome::Done, .. })
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use shiplap_model::{
     Action, ContainerState, EngineError, EngineErrorKind, Health, ImagePin, Limit,
-    ObservedContainer, Phase, ProgressSink, RouteIntent, RouterError, Span, Step, StepId,
+    ObservedContainer, Phase, ProgressSink, RouteIntent, RouterError, Span, Starts, Step, StepId,
+    StoredImage,
 };
 use tokio::time::Instant;
 
@@ -25,6 +26,19 @@ pub(super) const PORT_FREED_WITHIN: Duration = Duration::from_secs(5);
 
 /// How often it tries.
 const PORT_RETRY: Duration = Duration::from_millis(10);
+
+/// The image that a step has pulled or built.
+pub(super) fn made(action: &Action, learned: &Mutex<Learned>) -> Option<StoredImage> {
+    let (reference, digest) = if let Action::Pull { image, .. } = action {
+        (&image.reference, image.digest.clone())
+    } else if let Action::Build { request } = action {
+        (&request.tag, None)
+    } else {
+        return None;
+    };
+    let id = learned.lock().expect("no step panics").images.get(reference).cloned();
+    id.map(|id| StoredImage { reference: reference.clone(), id: Some(id), digest })
+}
 
 pub(super) async fn act(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Result<(), StepError> {
     match &step.action {
@@ -46,11 +60,14 @@ pub(super) async fn act(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Res
             run.engine.create(&resolve::with_images(run, learned), replica).await?;
             Ok(())
         }
-        Action::Start { container, restart } => {
+        Action::Start { container, restart, starts } => {
             if let Some(policy) = restart {
                 run.engine.set_restart(container, policy).await?;
             }
-            start(run, container).await
+            match starts {
+                Starts::Again => start(run, container).await,
+                Starts::Once => start_once(run, container).await,
+            }
         }
         Action::Thaw { container, restart } => {
             run.engine.set_restart(container, restart).await?;
@@ -151,6 +168,22 @@ pub(super) fn comes_back(container: &ObservedContainer) -> bool {
     let policy = container.facts.get("restart").and_then(|policy| policy.as_str());
     matches!(container.state, ContainerState::Exited(_))
         && matches!(policy, Some("always" | "unless-stopped"))
+}
+
+/// Starts a job, unless it has run: a job may end before the answer to its start arrives.
+async fn start_once(run: &Run, name: &str) -> Result<(), StepError> {
+    let found = run.engine.container(name).await?;
+    match found.map(|container| container.state) {
+        Some(
+            ContainerState::Exited(_)
+            | ContainerState::Running
+            | ContainerState::Restarting
+            | ContainerState::Paused
+            | ContainerState::Dead,
+        ) => Ok(()),
+        // That it is gone is for the engine to say.
+        Some(ContainerState::Created) | None => start(run, name).await,
+    }
 }
 
 fn gone_is_fine(error: EngineError) -> Result<(), EngineError> {

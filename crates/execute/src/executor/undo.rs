@@ -1,5 +1,6 @@
 //! Going back.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use shiplap_model::{
     StepId, StepState,
 };
 
-use super::{Forward, KeepFailed, Learned, Run, StepError, act, gate, record};
+use super::{Forward, KeepFailed, Learned, Note, Run, StepError, act, gate, record};
 use crate::{Cancel, Event};
 
 /// How long replicas of a release that failed may finish what they have in flight. Less than in a
@@ -20,6 +21,10 @@ const FINISH_LIMIT: Duration = Duration::from_secs(10);
 ///
 /// A step that began and did not finish is undone as well: its effect may be there, and undoing
 /// what is not there does nothing.
+///
+/// Where one cannot be undone, what it was built on stays too. With `2 <-1 start new`, `3 <-2
+/// switch to new`: while the switch stands, stopping the new replica would leave nobody to answer;
+/// and while a new writer runs, starting the old one would make two.
 pub(super) async fn unwind(
     run: &Run,
     plan: &Plan,
@@ -29,37 +34,49 @@ pub(super) async fn unwind(
 ) -> Result<Vec<String>, StepError> {
     let order: Vec<StepId> = forward.finished.iter().chain(&forward.begun).rev().copied().collect();
     let mut left = Vec::new();
+    let mut needed: BTreeSet<StepId> = BTreeSet::new();
     let mut announced = false;
     // Undoing is not to be interrupted by what caused it.
     let run = &Run { cancel: Cancel::default(), ..again(run) };
     for id in order {
         let step = plan.steps.iter().find(|step| step.id == id).expect("steps of this plan");
-        let Some(what) = words(run, step) else { continue };
+        let words = words(run, step);
+        if needed.contains(&id) {
+            needed.extend(&step.after);
+            left.extend(words.map(|what| format!("{what}: not done, since it is still needed")));
+            continue;
+        }
+        let Some(what) = words else { continue };
         if !announced {
             announced = true;
             run.reporter.event(Event::Unwinding { reason: reason.to_owned() });
         }
         // A journal that cannot be written must not keep us from going back.
-        if let Err(error) = record(run, id, &what, StepState::UndoStarted, None).await
-            && error.is_lease_lost()
-        {
-            return Err(error);
+        let announced = match record(run, id, &what, StepState::UndoStarted, Note::Nothing).await {
+            Err(error) if error.is_lease_lost() => return Err(error),
+            other => other.is_ok(),
+        };
+        let undone = undo(run, step, learned).await;
+        // It may be writable again by now; that something was undone comes after that it began.
+        if !announced {
+            let _ = record(run, id, &what, StepState::UndoStarted, Note::Nothing).await;
         }
-        match undo(run, step, learned).await {
+        match undone {
             Ok(()) => {
-                let _ = record(run, id, &what, StepState::Undone, None).await;
+                let _ = record(run, id, &what, StepState::Undone, Note::Nothing).await;
                 run.reporter.event(Event::Undone { step: id, what });
             }
             Err(error) if error.is_lease_lost() => return Err(error),
             Err(error) => {
                 let text = error.text();
-                let _ = record(run, id, &what, StepState::UndoFailed, Some(&text)).await;
+                let _ = record(run, id, &what, StepState::UndoFailed, Note::Reason(&text)).await;
                 run.reporter.event(Event::Failed {
                     step: id,
                     what: what.clone(),
                     reason: text.clone(),
                 });
                 left.push(format!("{what}: {text}"));
+                needed.extend(&step.after);
             }
         }
     }

@@ -91,11 +91,16 @@ fn new(lease: &LeaseKey) -> NewDeployment {
         plan: serde_json::json!({"steps": []}),
         lease: lease.clone(),
         after: 0,
+        request: Default::default(),
     }
 }
 
 fn line(step: u32, state: StepState) -> JournalEntry {
-    JournalEntry { step, what: format!("step {step}"), state, at_ms: 1, detail: None }
+    JournalEntry { step, what: format!("step {step}"), state, at_ms: 1, detail: None, made: None }
+}
+
+async fn lines_of(ground: &Ground, number: u64) -> Vec<JournalEntry> {
+    ground.ledger.journal(&scope("shop"), number).await.unwrap()
 }
 
 #[track_caller]
@@ -180,7 +185,7 @@ pub async fn nothing_is_written_without_the_lease(ground: &Ground) {
     is_lost(ground.ledger.begin(&new(&key)).await);
     is_lost(ground.ledger.record(&key, number, &line(1, StepState::Started)).await);
     is_lost(ground.ledger.end(&key, number, Outcome::Done, None, &release("v1")).await);
-    assert_eq!(ground.ledger.journal(&scope("shop"), number).await.unwrap(), []);
+    assert_eq!(lines_of(ground, number).await, []);
 }
 
 /// `begin`: counted per scope.
@@ -247,7 +252,7 @@ pub async fn a_journal_keeps_its_order(ground: &Ground) {
     for line in &lines {
         ground.ledger.record(&key, number, line).await.unwrap();
     }
-    assert_eq!(ground.ledger.journal(&scope("shop"), number).await.unwrap(), lines);
+    assert_eq!(lines_of(ground, number).await, lines);
 }
 
 /// `record`, `end`: nothing comes after the end.
@@ -259,7 +264,7 @@ pub async fn what_has_ended_takes_nothing_more(ground: &Ground) {
     assert!(more.is_err());
     let again = ground.ledger.end(&key, number, Outcome::Stuck, None, &release("v1")).await;
     assert!(again.is_err());
-    assert_eq!(ground.ledger.journal(&scope("shop"), number).await.unwrap(), []);
+    assert_eq!(lines_of(ground, number).await, []);
 }
 
 /// `deployment` is nothing; the others say what is missing.

@@ -13,6 +13,7 @@ mod features;
 mod fencing;
 mod housekeeping;
 mod projects;
+mod resume;
 mod rollback;
 mod secrets;
 mod two;
