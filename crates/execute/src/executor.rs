@@ -17,7 +17,7 @@ use std::time::Instant;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use shiplap_model::{
     Action, Desired, Engine, EngineError, JournalEntry, LeaseKey, Ledger, LedgerError, Outcome,
-    Phase, Plan, Protocol, Router, RouterError, Step, StepId, StepState,
+    Phase, Plan, Protocol, Router, RouterError, Step, StepId, StepState, StoredImage,
 };
 
 use crate::{Cancel, Event, Reporter, now_ms};
@@ -189,21 +189,25 @@ async fn forward(run: &Run, plan: &Plan, learned: &Mutex<Learned>) -> Forward {
             forward.begun.push(step.id);
             running.push(async move { (step, one(run, step, learned).await) });
         }
-        let Some((step, result)) = running.next().await else { break };
+        let Some((step, end)) = running.next().await else { break };
         *(if waits(&step.action) { &mut room_to_wait } else { &mut room }) += 1;
-        match result {
-            Ok(()) => {
-                forward.begun.retain(|id| *id != step.id);
+        if !matches!(end, StepEnd::Failed(_)) {
+            forward.begun.retain(|id| *id != step.id);
+        }
+        let error = match end {
+            StepEnd::Finished => {
                 forward.finished.push(step.id);
+                continue;
             }
-            Err(error @ StepError::Ledger(LedgerError::LeaseLost(_))) => {
-                forward.failure = Some(error);
-            }
-            Err(error) if step.phase == Phase::Tidy => {
+            StepEnd::NotBegun(error) | StepEnd::Failed(error) => error,
+        };
+        match error {
+            lost @ StepError::Ledger(LedgerError::LeaseLost(_)) => forward.failure = Some(lost),
+            error if step.phase == Phase::Tidy => {
                 skipped.push(step.id);
                 forward.left.push(format!("{}: {}", step.action, error.text()));
             }
-            Err(error) => {
+            error => {
                 // The first failure ends the others' waiting; what they say then is no news.
                 if forward.failure.is_none() {
                     run.cancel.cancel("another step failed");
@@ -215,15 +219,41 @@ async fn forward(run: &Run, plan: &Plan, learned: &Mutex<Learned>) -> Forward {
     forward
 }
 
+/// How one step ended.
+enum StepEnd {
+    /// Its effect was seen, and that was written down.
+    Finished,
+    /// It did nothing: there is nothing to undo.
+    NotBegun(StepError),
+    /// It did not succeed, or that could not be written down. Its effect may be there.
+    Failed(StepError),
+}
+
 /// One step, with its journal lines.
-async fn one(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Result<(), StepError> {
+async fn one(run: &Run, step: &Step, learned: &Mutex<Learned>) -> StepEnd {
     let what = step.action.to_string();
     if step.phase != Phase::Tidy
         && let Some(reason) = run.cancel.reason()
     {
-        return Err(StepError::Cancelled(reason));
+        return StepEnd::NotBegun(StepError::Cancelled(reason));
     }
-    record(run, step.id, &what, StepState::Started, None).await?;
+    match record(run, step.id, &what, StepState::Started, Note::Nothing).await {
+        Ok(()) => {}
+        Err(error) => return StepEnd::NotBegun(error),
+    }
+    match begun(run, step, what, learned).await {
+        Ok(()) => StepEnd::Finished,
+        Err(error) => StepEnd::Failed(error),
+    }
+}
+
+/// One step after its first line.
+async fn begun(
+    run: &Run,
+    step: &Step,
+    what: String,
+    learned: &Mutex<Learned>,
+) -> Result<(), StepError> {
     run.reporter.event(Event::Started {
         step: step.id,
         what: what.clone(),
@@ -240,12 +270,13 @@ async fn one(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Result<(), Ste
     };
     match &result {
         Ok(()) => {
-            record(run, step.id, &what, StepState::Finished, None).await?;
+            let made = act::made(&step.action, learned).map_or(Note::Nothing, Note::Made);
+            record(run, step.id, &what, StepState::Finished, made).await?;
             run.reporter.event(Event::Finished { step: step.id, what, took: began.elapsed() });
         }
         Err(error) => {
             let reason = error.text();
-            record(run, step.id, &what, StepState::Failed, Some(&reason)).await?;
+            record(run, step.id, &what, StepState::Failed, Note::Reason(&reason)).await?;
             run.reporter.event(Event::Failed { step: step.id, what, reason });
         }
     }
@@ -303,19 +334,26 @@ async fn interrupted(run: &Run, action: &Action) -> String {
     }
 }
 
+/// What a line says besides.
+enum Note<'a> {
+    Nothing,
+    Reason(&'a str),
+    Made(StoredImage),
+}
+
 async fn record(
     run: &Run,
     step: StepId,
     what: &str,
     state: StepState,
-    detail: Option<&str>,
+    note: Note<'_>,
 ) -> Result<(), StepError> {
-    let entry = JournalEntry {
-        step: step.0,
-        what: what.to_owned(),
-        state,
-        at_ms: now_ms(),
-        detail: detail.map(str::to_owned),
+    let (detail, made) = match note {
+        Note::Nothing => (None, None),
+        Note::Reason(reason) => (Some(reason.to_owned()), None),
+        Note::Made(image) => (None, Some(image)),
     };
+    let what = what.to_owned();
+    let entry = JournalEntry { step: step.0, what, state, at_ms: now_ms(), detail, made };
     Ok(run.ledger.record(&run.lease, run.number, &entry).await?)
 }

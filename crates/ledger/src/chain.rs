@@ -2,12 +2,13 @@
 
 use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
-use shiplap_model::Scope;
+use shiplap_model::{JournalFact, JournalState, Scope};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::failure::{Failure, damaged};
 use crate::key::{Key, SealedBinding};
-use crate::payload::{self, Begun, Ended, Step};
+use crate::payload::{self, Begun, Ended, Resumed, Step};
 
 /// Bytes to be hashed: fields, each behind its length, so that no two lists give the same.
 ///
@@ -43,6 +44,7 @@ impl Fields {
 pub(crate) enum Kind {
     Begun,
     Step,
+    Resumed,
     Ended,
 }
 
@@ -51,6 +53,7 @@ impl Kind {
         match self {
             Self::Begun => "begun",
             Self::Step => "step",
+            Self::Resumed => "resumed",
             Self::Ended => "ended",
         }
     }
@@ -263,10 +266,13 @@ struct Walked {
     head: Head,
     /// The entries that began a deployment, with the seal of its binding.
     binding_seals: Vec<(i64, String)>,
+    /// How far each deployment has come: by project, environment and number.
+    deployments: BTreeMap<(String, String, i64), JournalState>,
 }
 
 fn walk(connection: &Connection) -> Result<Walked, Failure> {
-    let mut walked = Walked { head: Head::START, binding_seals: Vec::new() };
+    let mut walked =
+        Walked { head: Head::START, binding_seals: Vec::new(), deployments: BTreeMap::new() };
     let mut statement = connection.prepare(
         "SELECT seq, kind, project, environment, number, payload, at_ms, prev_hash, hash \
          FROM entries ORDER BY seq",
@@ -299,22 +305,45 @@ fn walk(connection: &Connection) -> Result<Walked, Failure> {
         if entry.computed_hash() != entry.hash.0 {
             return Err(damaged(format!("entry {next} was changed after it was written")));
         }
-        if let Some(seal) = read_payload(&entry)? {
-            walked.binding_seals.push((entry.seq, seal));
-        }
+        walked.follow(&entry)?;
         walked.head = Head { seq: entry.seq, hash: entry.hash.0 };
     }
 }
 
-/// Checks that an entry can be read; the seal of the binding where it began a deployment.
-fn read_payload(entry: &Entry) -> Result<Option<String>, Failure> {
-    match entry.kind.as_str() {
-        "begun" => {
-            payload::read::<Begun>(entry.seq, &entry.payload).map(|begun| Some(begun.binding_seal))
+impl Walked {
+    /// Checks that an entry can be read, and that it may follow what its deployment has so far.
+    fn follow(&mut self, entry: &Entry) -> Result<(), Failure> {
+        let deployment = (entry.project.clone(), entry.environment.clone(), entry.number);
+        if entry.kind == Kind::Begun.as_str() {
+            let begun: Begun = payload::read(entry.seq, &entry.payload)?;
+            let state = JournalState::begun(begun.generation, begun.rules());
+            self.binding_seals.push((entry.seq, begun.binding_seal));
+            self.deployments.insert(deployment, state);
+            return Ok(());
         }
-        "step" => payload::read::<Step>(entry.seq, &entry.payload).map(|_| None),
-        "ended" => payload::read::<Ended>(entry.seq, &entry.payload).map(|_| None),
-        kind => Err(damaged(format!("entry {} is of the unknown kind `{kind}`", entry.seq))),
+        let fact = fact_of(entry.seq, &entry.kind, &entry.payload)?;
+        let Some(state) = self.deployments.get_mut(&deployment) else {
+            let number = entry.number;
+            return Err(damaged(format!(
+                "entry {} continues deployment {number}, which never began",
+                entry.seq
+            )));
+        };
+        state.admit(&fact).map_err(|illegal| {
+            damaged(format!("entry {} cannot stand there: {illegal}", entry.seq))
+        })
+    }
+}
+
+/// What an entry tells of a deployment that has begun.
+pub(crate) fn fact_of(seq: i64, kind: &str, text: &str) -> Result<JournalFact, Failure> {
+    match kind {
+        "step" => Ok(JournalFact::Step(payload::read::<Step>(seq, text)?.into_entry())),
+        "resumed" => {
+            Ok(JournalFact::Resumed(payload::read::<Resumed>(seq, text)?.into_resumption()))
+        }
+        "ended" => Ok(JournalFact::Ended(payload::read::<Ended>(seq, text)?.outcome)),
+        kind => Err(damaged(format!("entry {seq} is of the unknown kind `{kind}`"))),
     }
 }
 

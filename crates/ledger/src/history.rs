@@ -4,14 +4,14 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use shiplap_model::{
-    Deployment, DeploymentState, JournalEntry, LeaseKey, LedgerError, NewDeployment, Outcome,
-    Scope, Secret, StoredImage,
+    Deployment, DeploymentState, Journal, JournalFact, LeaseKey, LedgerError, NewDeployment,
+    Outcome, Scope, Secret, StoredImage,
 };
 
 use crate::chain::{self, Fact, Kind};
 use crate::failure::{Failure, damaged};
 use crate::lease;
-use crate::payload::{self, Begun, Ended, Step};
+use crate::payload::{self, Begun, Ended, Resumed, Step};
 
 /// Begins a deployment and returns its number.
 pub(crate) fn begin(
@@ -40,7 +40,7 @@ pub(crate) fn begin(
     Ok(number.unsigned_abs())
 }
 
-/// Adds a line or the end to a deployment that has not ended.
+/// Adds to a deployment what may follow what is there.
 pub(crate) fn proceed(
     transaction: &Transaction,
     dir: &Path,
@@ -52,14 +52,14 @@ pub(crate) fn proceed(
     lease::require(transaction, lease)?;
     let scope = &lease.scope;
     let row = find(transaction, scope, number)?;
-    if row.ended.is_some() {
-        let text = format!("deployment {number} of {scope} has ended, nothing can be added to it");
-        return Err(LedgerError::Storage(text).into());
-    }
-    let (kind, payload) = match happened {
-        Happened::Step(step) => (Kind::Step, payload::write(&step)),
-        Happened::Ended(ended) => (Kind::Ended, payload::write(&ended)),
+    let (kind, payload, fact) = happened.into_parts();
+    let illegal = |illegal: shiplap_model::IllegalFact| LedgerError::Illegal {
+        scope: scope.clone(),
+        number,
+        reason: illegal.to_string(),
     };
+    let mut state = journal_of(transaction, scope, &row)?.state().map_err(illegal)?;
+    state.admit(&fact).map_err(illegal)?;
     let key = chain::key_for_writing(transaction, dir)?;
     let fact = Fact { kind, scope, number: row.number, payload, at_ms };
     chain::append(transaction, &key, fact)?;
@@ -69,7 +69,25 @@ pub(crate) fn proceed(
 /// What is added to a deployment.
 pub(crate) enum Happened {
     Step(Step),
+    Resumed(Resumed),
     Ended(Ended),
+}
+
+impl Happened {
+    fn into_parts(self) -> (Kind, String, JournalFact) {
+        match self {
+            Self::Step(step) => {
+                (Kind::Step, payload::write(&step), JournalFact::Step(step.into_entry()))
+            }
+            Self::Resumed(resumed) => {
+                let text = payload::write(&resumed);
+                (Kind::Resumed, text, JournalFact::Resumed(resumed.into_resumption()))
+            }
+            Self::Ended(ended) => {
+                (Kind::Ended, payload::write(&ended), JournalFact::Ended(ended.outcome))
+            }
+        }
+    }
 }
 
 /// A deployment as it stands in `entries`.
@@ -89,8 +107,10 @@ const DEPLOYMENTS: &str = "\
     SELECT begun.number, begun.seq, begun.at_ms, begun.payload, \
            ended.seq, ended.at_ms, ended.payload \
     FROM entries AS begun LEFT JOIN entries AS ended \
-      ON ended.kind = 'ended' AND ended.project = begun.project \
-         AND ended.environment = begun.environment AND ended.number = begun.number \
+      ON ended.kind = 'ended' AND ended.seq = ( \
+         SELECT max(last.seq) FROM entries AS last \
+         WHERE last.project = begun.project AND last.environment = begun.environment \
+           AND last.number = begun.number AND last.kind IN ('resumed', 'ended')) \
     WHERE begun.kind = 'begun' AND begun.project = ?1 AND begun.environment = ?2";
 
 impl DeploymentRow {
@@ -123,6 +143,7 @@ impl DeploymentRow {
             message: begun.message,
             release,
             plan: begun.plan,
+            request: begun.request,
             started_ms: self.begun.at_ms,
             state,
         })
@@ -165,25 +186,35 @@ pub(crate) fn deployment(
     }
 }
 
-/// A deployment's journal, oldest line first.
-pub(crate) fn journal(
+/// All that happened to a deployment, the oldest first.
+pub(crate) fn facts(
     connection: &Connection,
     scope: &Scope,
     number: u64,
-) -> Result<Vec<JournalEntry>, Failure> {
-    let number = find(connection, scope, number)?.number;
+) -> Result<Journal, Failure> {
+    journal_of(connection, scope, &find(connection, scope, number)?)
+}
+
+fn journal_of(
+    connection: &Connection,
+    scope: &Scope,
+    row: &DeploymentRow,
+) -> Result<Journal, Failure> {
+    let (generation, rules) = payload::read_head(row.begun.seq, &row.begun.payload)?;
     let mut statement = connection.prepare_cached(
-        "SELECT seq, payload FROM entries \
-         WHERE project = ?1 AND environment = ?2 AND number = ?3 AND kind = 'step' ORDER BY seq",
+        "SELECT seq, kind, payload FROM entries \
+         WHERE project = ?1 AND environment = ?2 AND number = ?3 AND kind <> 'begun' ORDER BY seq",
     )?;
-    let rows = statement.query_map(params![scope.project, scope.environment, number], |row| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
-    })?;
-    rows.map(|row| {
-        let (seq, text) = row?;
-        Ok(payload::read::<Step>(seq, &text)?.into_entry())
-    })
-    .collect()
+    let rows = statement
+        .query_map(params![scope.project, scope.environment, row.number], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
+        })?;
+    let facts = rows.map(|row| {
+        let (seq, kind, text) = row?;
+        chain::fact_of(seq, &kind, &text)
+    });
+    let facts = facts.collect::<Result<Vec<_>, Failure>>()?;
+    Ok(Journal { generation, rules, facts })
 }
 
 /// A deployment's values.

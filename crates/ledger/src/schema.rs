@@ -13,7 +13,8 @@ const APPLICATION_ID: i64 = 0x5368_6c70;
 
 /// Each brings the schema from its index to the next number. Written once, never edited; a new
 /// version of a stored payload takes a new one too, so that an older program stops at the door.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql")];
 const KNOWN: i64 = MIGRATIONS.len() as i64;
 
 /// A transaction lasts milliseconds; who waits longer than this stands behind a stopped process.
@@ -100,6 +101,15 @@ fn switch_to_wal(connection: &Connection) -> Result<(), Failure> {
 }
 
 fn migrate(connection: &mut Connection) -> Result<(), Failure> {
+    // A table that others refer to is replaced; what refers to nothing then is looked for before
+    // it is committed. Inside of a transaction this setting cannot be changed.
+    connection.execute_batch("PRAGMA foreign_keys = OFF;")?;
+    let migrated = migrate_unchecked(connection);
+    connection.execute_batch("PRAGMA foreign_keys = ON;")?;
+    migrated
+}
+
+fn migrate_unchecked(connection: &mut Connection) -> Result<(), Failure> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Asked again, now that nobody else can write: another process may have been faster.
     let from = match inspect(&transaction)? {
@@ -112,6 +122,11 @@ fn migrate(connection: &mut Connection) -> Result<(), Failure> {
     let done = usize::try_from(from).expect("`inspect` lets none but positive schemas pass");
     for migration in &MIGRATIONS[done..] {
         transaction.execute_batch(migration)?;
+    }
+    let lost: i64 =
+        transaction.query_row("SELECT count(*) FROM pragma_foreign_key_check", [], |r| r.get(0))?;
+    if lost > 0 {
+        return Err(damaged(format!("{lost} bindings belong to no entry")));
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", KNOWN)?;

@@ -11,8 +11,8 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::io::Errno;
 use shiplap_model::{
-    Deployment, JournalEntry, Lease, LeaseHeld, LeaseKey, Ledger, LedgerError, NewDeployment,
-    Outcome, Scope, Secret, StoredImage, StoredRelease,
+    Deployment, Journal, JournalEntry, Lease, LeaseHeld, LeaseKey, Ledger, LedgerError,
+    NewDeployment, Outcome, Resumption, Scope, Secret, StoredImage, StoredRelease,
 };
 use tokio::sync::oneshot;
 
@@ -20,7 +20,7 @@ use crate::failure::{Failure, file};
 use crate::history::Happened;
 use crate::host::{Host, SystemHost};
 use crate::key::key_path;
-use crate::payload::{Ended, Step};
+use crate::payload::{Ended, Resumed, Step};
 use crate::schema::{self, Found};
 use crate::writer::{Line, Work, Writer};
 use crate::{chain, history, lease};
@@ -210,6 +210,18 @@ impl Ledger for SqliteLedger {
         })
     }
 
+    async fn resume(
+        &self,
+        lease: &LeaseKey,
+        number: u64,
+        resumption: &Resumption,
+    ) -> Result<(), LedgerError> {
+        let at_ms = self.host.now_ms();
+        let resumption = Resumption { generation: lease.generation, ..resumption.clone() };
+        let resumed = Happened::Resumed(Resumed::new(&resumption));
+        self.writing(|tx| history::proceed(tx, &self.state_dir, lease, number, at_ms, resumed))
+    }
+
     async fn end(
         &self,
         lease: &LeaseKey,
@@ -235,8 +247,8 @@ impl Ledger for SqliteLedger {
         self.reading(|tx| history::deployment(tx, scope, number))
     }
 
-    async fn journal(&self, scope: &Scope, number: u64) -> Result<Vec<JournalEntry>, LedgerError> {
-        self.reading(|tx| history::journal(tx, scope, number))
+    async fn facts(&self, scope: &Scope, number: u64) -> Result<Journal, LedgerError> {
+        self.reading(|tx| history::facts(tx, scope, number))
     }
 
     async fn binding(&self, scope: &Scope, number: u64) -> Result<Secret<Vec<u8>>, LedgerError> {

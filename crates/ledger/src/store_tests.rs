@@ -27,6 +27,7 @@ async fn on_a_full_disk_nothing_is_half_written_and_later_it_goes_on() {
         release: release.clone(),
         binding: Secret::new(vec![1; 100_000]),
         plan: serde_json::Value::Null,
+        request: Default::default(),
         lease: lease.clone(),
     };
     // A limit below the present size means the present size.
@@ -45,6 +46,7 @@ async fn on_a_full_disk_nothing_is_half_written_and_later_it_goes_on() {
         state: StepState::Started,
         at_ms: 0,
         detail: None,
+        made: None,
     };
     let full = ledger.record(&lease, 1, &line).await.unwrap_err();
     assert!(matches!(full, LedgerError::DiskFull(_)), "{full}");

@@ -4,14 +4,14 @@
 //! by hash. It holds no secret: whatever the user's files say beyond names is handed over as a
 //! [`Secret`] and written encrypted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::Secret;
+use crate::{Journal, JournalFact, Resumption, Secret};
 
 /// One environment of one project.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,6 +59,53 @@ pub struct StoredImage {
     pub digest: Option<String>,
 }
 
+/// What a deployment was asked to do, and what it found: what resuming it needs to know besides
+/// its release and its values. Holds no value of the environment.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct StoredRequest {
+    /// Version of this form: 1.
+    pub version: u32,
+    /// Services that may be touched; all where absent.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub services: Option<BTreeSet<String>>,
+    /// Services whose replicas are replaced even where nothing changed.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty", default)]
+    pub force: BTreeSet<String>,
+    /// Whether services that are not in the file are removed.
+    #[serde(default)]
+    pub remove_orphans: bool,
+    /// Whether volumes are removed.
+    #[serde(default)]
+    pub remove_volumes: bool,
+    /// What ran before.
+    #[serde(default)]
+    pub before: StoredBefore,
+}
+
+/// What was there when a deployment began.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct StoredBefore {
+    /// Containers that ran.
+    #[serde(default)]
+    pub running: Vec<StoredContainer>,
+    /// The project's networks, by engine name.
+    #[serde(default)]
+    pub networks: BTreeSet<String>,
+}
+
+/// A container that ran when a deployment began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredContainer {
+    /// The engine's id.
+    pub id: String,
+    /// Its name then.
+    pub name: String,
+    /// The service.
+    pub service: String,
+    /// When the engine started it again by itself, in the words of Compose's `restart`.
+    pub restart: String,
+}
+
 /// A deployment about to begin.
 #[derive(Debug, Clone)]
 pub struct NewDeployment {
@@ -76,6 +123,8 @@ pub struct NewDeployment {
     pub binding: Secret<Vec<u8>>,
     /// The plan as shown, as JSON, without values.
     pub plan: serde_json::Value,
+    /// What it was asked to do.
+    pub request: StoredRequest,
     /// The lease under which it runs.
     pub lease: LeaseKey,
 }
@@ -97,6 +146,8 @@ pub struct Deployment {
     pub release: StoredRelease,
     /// The plan as shown.
     pub plan: serde_json::Value,
+    /// What it was asked to do; nothing where it began before that was written down.
+    pub request: Option<StoredRequest>,
     /// When it began, milliseconds since 1970.
     pub started_ms: i64,
     /// How it went.
@@ -106,7 +157,7 @@ pub struct Deployment {
 /// How a deployment went; derived from its journal, never stored by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeploymentState {
-    /// Begun and not ended. Whether somebody is at it, the lease tells.
+    /// Begun or resumed, and not ended. Whether somebody is at it, the lease tells.
     Unfinished,
     /// Ended.
     Ended {
@@ -129,9 +180,10 @@ pub enum Outcome {
     Failed,
     /// It failed and was undone.
     RolledBack,
-    /// It failed and could not be undone.
+    /// It failed and could not be undone. It can be resumed.
     Stuck,
-    /// Its deployer died, and a later command put things in order.
+    /// Its deployer died, and it was neither finished nor undone: another one took over, or a
+    /// person left it as it was.
     Interrupted,
 }
 
@@ -179,6 +231,9 @@ pub struct JournalEntry {
     /// More, such as the reason of a failure. Holds no value of the environment.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub detail: Option<String>,
+    /// The image that a finished step pulled or built.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub made: Option<StoredImage>,
 }
 
 /// Proof that one holds a lease.
@@ -234,12 +289,20 @@ pub trait Ledger: Send + Sync {
     /// Writes down that a deployment begins, and numbers it. Refused without the lease.
     async fn begin(&self, deployment: &NewDeployment) -> Result<u64, LedgerError>;
     /// Adds a line to a deployment's journal, on disk when this returns. Refused without the
-    /// lease.
+    /// lease, and where it cannot follow what is there ([`crate::JournalState`]).
     async fn record(
         &self,
         lease: &LeaseKey,
         number: u64,
         entry: &JournalEntry,
+    ) -> Result<(), LedgerError>;
+    /// Writes down that a deployment which has not ended, or is stuck, is taken up again. Refused
+    /// without the lease, which must be newer than that of the attempt before.
+    async fn resume(
+        &self,
+        lease: &LeaseKey,
+        number: u64,
+        resumption: &Resumption,
     ) -> Result<(), LedgerError>;
     /// Writes down how a deployment ended, with the release as it turned out (images that were
     /// built have their ids by now). Refused without the lease.
@@ -260,8 +323,17 @@ pub trait Ledger: Send + Sync {
         scope: &Scope,
         number: u64,
     ) -> Result<Option<Deployment>, LedgerError>;
-    /// A deployment's journal, oldest line first.
-    async fn journal(&self, scope: &Scope, number: u64) -> Result<Vec<JournalEntry>, LedgerError>;
+    /// All that happened to a deployment, the oldest first.
+    async fn facts(&self, scope: &Scope, number: u64) -> Result<Journal, LedgerError>;
+    /// A deployment's lines about steps, of all attempts, oldest line first.
+    async fn journal(&self, scope: &Scope, number: u64) -> Result<Vec<JournalEntry>, LedgerError> {
+        let facts = self.facts(scope, number).await?.facts;
+        let steps = facts.into_iter().filter_map(|fact| match fact {
+            JournalFact::Step(entry) => Some(entry),
+            JournalFact::Resumed(_) | JournalFact::Ended(_) => None,
+        });
+        Ok(steps.collect())
+    }
     /// A deployment's values, decrypted.
     async fn binding(&self, scope: &Scope, number: u64) -> Result<Secret<Vec<u8>>, LedgerError>;
     /// All scopes that have a deployment.
@@ -279,6 +351,16 @@ pub enum LedgerError {
     /// There is no such deployment.
     #[error("{0} has no deployment {1}")]
     NoSuchDeployment(Scope, u64),
+    /// What should be added to a deployment cannot follow what is there; nothing was written.
+    #[error("deployment {number} of {scope}: {reason}")]
+    Illegal {
+        /// Where.
+        scope: Scope,
+        /// Its number.
+        number: u64,
+        /// Why not.
+        reason: String,
+    },
     /// An entry does not fit the hash chain, or cannot be read.
     #[error("the ledger is damaged: {0}")]
     Damaged(String),

@@ -6,6 +6,7 @@
 mod desired;
 mod engine;
 mod image;
+mod journal;
 mod labels;
 mod ledger;
 mod observed;
@@ -21,10 +22,15 @@ pub use engine::{
     RegistryAnswer,
 };
 pub use image::{ImageInfo, ImageOrigin, ImagePin};
+pub use journal::{
+    Attempt, Direction, IllegalFact, Journal, JournalFact, JournalState, Resumption, Rules,
+    StepStanding,
+};
 pub use labels::*;
 pub use ledger::{
     Deployment, DeploymentState, JournalEntry, Lease, LeaseHeld, LeaseKey, Ledger, LedgerError,
-    NewDeployment, Outcome, Scope, StepState, StoredImage, StoredRelease, StoredService,
+    NewDeployment, Outcome, Scope, StepState, StoredBefore, StoredContainer, StoredImage,
+    StoredRelease, StoredRequest, StoredService,
 };
 pub use observed::{
     ContainerState, Health, NetworkAddress, Observed, ObservedContainer, ObservedListener,
@@ -32,7 +38,7 @@ pub use observed::{
 };
 pub use plan::{
     Action, Cause, Change, ChangeKind, Gate, Goal, HealthGate, NameTarget, Note, Phase, Plan,
-    PortProbe, Refusal, RouteIntent, RouteTarget, Step, StepId, Strategy,
+    PortProbe, Refusal, RouteIntent, RouteTarget, Starts, Step, StepId, Strategy,
 };
 pub use replica::{BASE_NAME_LIMIT, ReplicaName, Standing};
 pub use router::{

@@ -275,6 +275,15 @@ pub struct RouteIntent {
     pub drop_listeners: Vec<ListenerSpec>,
 }
 
+/// Whether a container may be started if it has run already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Starts {
+    /// It may: it is a service.
+    Again,
+    /// It may not: it is a job, whose work must not be done twice. Its gate tells how it ended.
+    Once,
+}
+
 /// What a step does. Each can be done twice.
 #[derive(Debug, Clone)]
 pub enum Action {
@@ -312,6 +321,8 @@ pub enum Action {
         /// For a container of an earlier deployment, which lost it when it was retired: when the
         /// engine starts it again by itself.
         restart: Option<String>,
+        /// Whether it may be started if it has run already.
+        starts: Starts,
     },
     /// Thaws a container of an earlier release.
     Thaw {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use shiplap_model::{
-    Deployment, DeploymentState, JournalEntry, Lease, LeaseHeld, LeaseKey, Ledger, LedgerError,
-    NewDeployment, Outcome, Scope, Secret, StoredRelease,
+    Deployment, DeploymentState, Journal, JournalEntry, JournalFact, Lease, LeaseHeld, LeaseKey,
+    Ledger, LedgerError, NewDeployment, Outcome, Resumption, Rules, Scope, Secret, StoredRelease,
 };
 use tokio::time::Instant;
 
@@ -17,7 +17,21 @@ use crate::calls::{Calls, Fate};
 struct Record {
     deployment: Deployment,
     binding: Secret<Vec<u8>>,
-    journal: Vec<JournalEntry>,
+    journal: Journal,
+}
+
+impl Record {
+    /// Adds what may follow.
+    fn add(&mut self, fact: JournalFact) -> Result<(), LedgerError> {
+        let mut state = self.journal.state().expect("only what may follow was added");
+        state.admit(&fact).map_err(|illegal| LedgerError::Illegal {
+            scope: self.deployment.scope.clone(),
+            number: self.deployment.number,
+            reason: illegal.to_string(),
+        })?;
+        self.journal.facts.push(fact);
+        Ok(())
+    }
 }
 
 #[derive(Clone)]
@@ -174,11 +188,14 @@ impl Ledger for MemoryLedger {
                 message: new.message.clone(),
                 release: new.release.clone(),
                 plan: new.plan.clone(),
+                request: Some(new.request.clone()),
                 started_ms: 0,
                 state: DeploymentState::Unfinished,
             };
             let binding = new.binding.clone();
-            inner.records.push(Record { deployment, binding, journal: Vec::new() });
+            let generation = new.lease.generation;
+            let journal = Journal { generation, rules: Rules::Checked, facts: Vec::new() };
+            inner.records.push(Record { deployment, binding, journal });
             number
         };
         fate.end().await.map_err(|_| injected())?;
@@ -195,7 +212,25 @@ impl Ledger for MemoryLedger {
         {
             let mut inner = self.inner();
             inner.check(lease)?;
-            inner.record(&lease.scope, number)?.journal.push(entry.clone());
+            inner.record(&lease.scope, number)?.add(JournalFact::Step(entry.clone()))?;
+        }
+        fate.end().await.map_err(|_| injected())
+    }
+
+    async fn resume(
+        &self,
+        lease: &LeaseKey,
+        number: u64,
+        resumption: &Resumption,
+    ) -> Result<(), LedgerError> {
+        let fate = self.enter(format!("resume {}", resumption.direction)).await?;
+        {
+            let mut inner = self.inner();
+            inner.check(lease)?;
+            let record = inner.record(&lease.scope, number)?;
+            let resumption = Resumption { generation: lease.generation, ..resumption.clone() };
+            record.add(JournalFact::Resumed(resumption))?;
+            record.deployment.state = DeploymentState::Unfinished;
         }
         fate.end().await.map_err(|_| injected())
     }
@@ -214,6 +249,7 @@ impl Ledger for MemoryLedger {
             inner.check(lease)?;
             let record = inner.record(&lease.scope, number)?;
             let reason = reason.map(str::to_owned);
+            record.add(JournalFact::Ended(outcome))?;
             record.deployment.state = DeploymentState::Ended { at_ms: 0, outcome, reason };
             record.deployment.release = release.clone();
         }
@@ -234,7 +270,7 @@ impl Ledger for MemoryLedger {
         Ok(self.inner().record(scope, number).ok().map(|r| r.deployment.clone()))
     }
 
-    async fn journal(&self, scope: &Scope, number: u64) -> Result<Vec<JournalEntry>, LedgerError> {
+    async fn facts(&self, scope: &Scope, number: u64) -> Result<Journal, LedgerError> {
         Ok(self.inner().record(scope, number)?.journal.clone())
     }
 

@@ -115,6 +115,7 @@ impl App {
                 release: binding::release(&assembled.desired, &Default::default()),
                 binding: binding::write(&assembled),
                 plan: shiplap_plan::to_json(&plan),
+                request: Default::default(),
                 lease: lease.clone(),
             })
             .await?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use shiplap_model::{
     Action, ContainerState, EngineError, EngineErrorKind, Health, ImagePin, ObservedContainer,
-    Phase, ProgressSink, RouteIntent, RouterError, Step, StepId,
+    Phase, ProgressSink, RouteIntent, RouterError, Starts, Step, StepId, StoredImage,
 };
 use tokio::time::Instant;
 
@@ -25,6 +25,19 @@ pub(super) const PORT_FREED_WITHIN: Duration = Duration::from_secs(5);
 
 /// How often it tries.
 const PORT_RETRY: Duration = Duration::from_millis(10);
+
+/// The image that a step has pulled or built.
+pub(super) fn made(action: &Action, learned: &Mutex<Learned>) -> Option<StoredImage> {
+    let (reference, digest) = if let Action::Pull { image, .. } = action {
+        (&image.reference, image.digest.clone())
+    } else if let Action::Build { request } = action {
+        (&request.tag, None)
+    } else {
+        return None;
+    };
+    let id = learned.lock().expect("no step panics").images.get(reference).cloned();
+    id.map(|id| StoredImage { reference: reference.clone(), id: Some(id), digest })
+}
 
 pub(super) async fn act(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Result<(), StepError> {
     match &step.action {
@@ -46,11 +59,14 @@ pub(super) async fn act(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Res
             run.engine.create(&resolve::with_images(run, learned), replica).await?;
             Ok(())
         }
-        Action::Start { container, restart } => {
+        Action::Start { container, restart, starts } => {
             if let Some(policy) = restart {
                 run.engine.set_restart(container, policy).await?;
             }
-            Ok(run.engine.start(container).await?)
+            match starts {
+                Starts::Again => Ok(run.engine.start(container).await?),
+                Starts::Once => start_once(run, container).await,
+            }
         }
         Action::Thaw { container, restart } => {
             run.engine.set_restart(container, restart).await?;
@@ -86,6 +102,22 @@ pub(super) async fn act(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Res
         }
         Action::RemoveNetwork { name } => Ok(run.engine.remove_network(name).await?),
         Action::RemoveVolume { name } => Ok(run.engine.remove_volume(name).await?),
+    }
+}
+
+/// Starts a job, unless it has run: a job may end before the answer to its start arrives.
+async fn start_once(run: &Run, name: &str) -> Result<(), StepError> {
+    let found = run.engine.container(name).await?;
+    match found.map(|container| container.state) {
+        Some(
+            ContainerState::Exited(_)
+            | ContainerState::Running
+            | ContainerState::Restarting
+            | ContainerState::Paused
+            | ContainerState::Dead,
+        ) => Ok(()),
+        // That it is gone is for the engine to say.
+        Some(ContainerState::Created) | None => Ok(run.engine.start(name).await?),
     }
 }
 

@@ -8,7 +8,7 @@ use shiplap_model::{
     StepState,
 };
 
-use super::{Forward, KeepFailed, Learned, Run, StepError, act, gate, record};
+use super::{Forward, KeepFailed, Learned, Note, Run, StepError, act, gate, record};
 use crate::{Cancel, Event};
 
 /// How long replicas of a release that failed may finish what they have in flight. Less than in a
@@ -39,15 +39,20 @@ pub(super) async fn unwind(
             run.reporter.event(Event::Unwinding { reason: reason.to_owned() });
         }
         // A journal that cannot be written must not keep us from going back.
-        let _ = record(run, id, &what, StepState::UndoStarted, None).await;
-        match undo(run, step, learned).await {
+        let announced = record(run, id, &what, StepState::UndoStarted, Note::Nothing).await.is_ok();
+        let undone = undo(run, step, learned).await;
+        // It may be writable again by now; that something was undone comes after that it began.
+        if !announced {
+            let _ = record(run, id, &what, StepState::UndoStarted, Note::Nothing).await;
+        }
+        match undone {
             Ok(()) => {
-                let _ = record(run, id, &what, StepState::Undone, None).await;
+                let _ = record(run, id, &what, StepState::Undone, Note::Nothing).await;
                 run.reporter.event(Event::Undone { step: id, what });
             }
             Err(error) => {
                 let text = error.text();
-                let _ = record(run, id, &what, StepState::UndoFailed, Some(&text)).await;
+                let _ = record(run, id, &what, StepState::UndoFailed, Note::Reason(&text)).await;
                 run.reporter.event(Event::Failed {
                     step: id,
                     what: what.clone(),

@@ -400,6 +400,7 @@ fn prune_keeps_what_any_environment_needs() {
             release: old.release.clone(),
             binding: Default::default(),
             plan: serde_json::Value::Null,
+            request: Default::default(),
             lease: lease.clone(),
         };
         let number = ledger.begin(&new).await.unwrap();

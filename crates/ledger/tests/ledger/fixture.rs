@@ -4,9 +4,11 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
-use shiplap_model::{DeploymentState, Ledger, Outcome, StepState};
+use shiplap_model::{DeploymentState, Direction, JournalEntry, Ledger, Outcome, Rules, StepState};
 
-use crate::support::{BINDING, Bench, Machine, START_MS, deployment, line, release, scope};
+use crate::support::{
+    BINDING, Bench, Machine, START_MS, deployment, image, line, release, request, resumption, scope,
+};
 
 const KEY: &str = "-- key: ";
 
@@ -63,6 +65,49 @@ async fn a_ledger_of_schema_1_is_read_and_continued() {
     ledger.end(&lease, 1, Outcome::Interrupted, None, &release("b")).await.unwrap();
     assert_eq!(ledger.begin(&deployment(&lease, "c")).await.unwrap(), 2);
     assert_eq!(ledger.verify().await.unwrap(), 8);
+    assert_eq!(done_request(&ledger, &prod).await, None, "it was not written down then");
+    assert_eq!(ledger.facts(&dev, 1).await.unwrap().rules, Rules::AsWritten);
+}
+
+async fn done_request(
+    ledger: &shiplap_ledger::SqliteLedger,
+    scope: &shiplap_model::Scope,
+) -> Option<shiplap_model::StoredRequest> {
+    ledger.deployment(scope, 1).await.unwrap().unwrap().request
+}
+
+#[tokio::test]
+async fn a_deployment_that_a_ledger_of_schema_1_left_unfinished_is_resumed() {
+    let dir = restore(1);
+    let machine = Machine::new();
+    let ledger = machine.open(2, dir.path());
+    machine.kill(1);
+    let dev = scope("dev");
+    let lease = ledger.acquire(&dev, "bob@ci", crate::support::TTL).await.unwrap().unwrap().key;
+    ledger.resume(&lease, 1, &resumption(Direction::Back)).await.unwrap();
+    ledger.record(&lease, 1, &line(StepState::Started)).await.unwrap();
+    ledger.end(&lease, 1, Outcome::RolledBack, None, &release("b")).await.unwrap();
+    assert_eq!(ledger.verify().await.unwrap(), 9);
+}
+
+#[tokio::test]
+async fn a_ledger_of_schema_2_is_read_and_continued() {
+    let dir = restore(2);
+    let machine = Machine::new();
+    let ledger = machine.open(2, dir.path());
+    let (prod, dev) = (scope("prod"), scope("dev"));
+    assert_eq!(ledger.verify().await.unwrap(), 9);
+    assert_eq!(done_request(&ledger, &prod).await, Some(request()));
+    let made = ledger.journal(&prod, 1).await.unwrap()[1].made.clone();
+    assert_eq!(made, Some(image("a")));
+    let journal = ledger.facts(&dev, 1).await.unwrap();
+    let state = journal.state().unwrap();
+    assert_eq!((state.end(), state.attempts().len(), state.goes_back()), (None, 2, true));
+    assert_eq!(journal.resumptions().next().unwrap().found.len(), 1);
+    machine.kill(1);
+    let lease = ledger.acquire(&dev, "bob@ci", crate::support::TTL).await.unwrap().unwrap().key;
+    ledger.end(&lease, 1, Outcome::Interrupted, None, &release("b")).await.unwrap();
+    assert_eq!(ledger.verify().await.unwrap(), 10);
 }
 
 /// Run with `--ignored` once when the schema gets a new number; a fixture is never replaced.
@@ -70,10 +115,21 @@ async fn a_ledger_of_schema_1_is_read_and_continued() {
 #[ignore = "writes the fixture of a new schema"]
 async fn write_the_fixture_of_the_current_schema() {
     let bench = Bench::new();
-    bench.deploy(&scope("prod"), "a", Outcome::Done).await;
+    let ledger = &bench.ledger;
+    let lease = bench.lease(&scope("prod")).await;
+    ledger.begin(&deployment(&lease, "a")).await.unwrap();
+    ledger.record(&lease, 1, &line(StepState::Started)).await.unwrap();
+    let finished = JournalEntry { made: Some(image("a")), ..line(StepState::Finished) };
+    ledger.record(&lease, 1, &finished).await.unwrap();
+    ledger.end(&lease, 1, Outcome::Done, None, &release("a")).await.unwrap();
     let lease = bench.lease(&scope("dev")).await;
-    bench.ledger.begin(&deployment(&lease, "b")).await.unwrap();
-    bench.ledger.record(&lease, 1, &line(StepState::Failed)).await.unwrap();
+    ledger.begin(&deployment(&lease, "b")).await.unwrap();
+    ledger.record(&lease, 1, &line(StepState::Started)).await.unwrap();
+    ledger.end(&lease, 1, Outcome::Stuck, Some("no route to vm1"), &release("b")).await.unwrap();
+    ledger.release(&lease).await.unwrap();
+    let lease = bench.lease(&scope("dev")).await;
+    ledger.resume(&lease, 1, &resumption(Direction::Back)).await.unwrap();
+    ledger.record(&lease, 1, &line(StepState::Started)).await.unwrap();
 
     let raw = bench.raw();
     let pragma = |name| raw.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();

@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use shiplap_model::{
-    Deployment, DeploymentState, Ledger, LedgerError, Outcome, StepState, StoredRelease,
+    Deployment, DeploymentState, Direction, Journal, JournalFact, Ledger, LedgerError, Outcome,
+    Resumption, Rules, StepState, StoredRelease,
 };
 
-use crate::support::{BINDING, Bench, START_MS, deployment, image, line, release, scope};
+use crate::support::{
+    BINDING, Bench, START_MS, deployment, image, line, release, resumption, scope,
+};
 
 #[tokio::test]
 async fn a_deployment_is_read_back_as_it_was_begun() {
@@ -24,6 +27,7 @@ async fn a_deployment_is_read_back_as_it_was_begun() {
         message: new.message,
         release: new.release,
         plan: new.plan,
+        request: Some(new.request),
         started_ms: START_MS,
         state: DeploymentState::Unfinished,
     };
@@ -40,15 +44,9 @@ async fn the_journal_keeps_its_order_and_its_details() {
     let prod = scope("prod");
     let lease = bench.lease(&prod).await;
     let number = bench.ledger.begin(&deployment(&lease, "a")).await.unwrap();
-    let lines = [
-        StepState::Started,
-        StepState::Failed,
-        StepState::UndoStarted,
-        StepState::UndoFailed,
-        StepState::Undone,
-        StepState::Finished,
-    ]
-    .map(line);
+    let lines =
+        [StepState::Started, StepState::Failed, StepState::UndoStarted, StepState::UndoFailed]
+            .map(line);
     for line in &lines {
         bench.ledger.record(&lease, number, line).await.unwrap();
     }
@@ -119,10 +117,14 @@ async fn nothing_is_added_to_a_deployment_that_has_ended() {
     let prod = scope("prod");
     bench.deploy(&prod, "a", Outcome::Failed).await;
     let lease = bench.lease(&prod).await;
+    let has_ended = |result| match result {
+        Err(LedgerError::Illegal { reason, .. }) => reason.contains("has ended (failed)"),
+        _ => false,
+    };
     let added = bench.ledger.record(&lease, 1, &line(StepState::Started)).await;
-    assert!(matches!(added, Err(LedgerError::Storage(text)) if text.contains("has ended")));
+    assert!(has_ended(added));
     let ended = bench.ledger.end(&lease, 1, Outcome::Done, None, &release("a")).await;
-    assert!(matches!(ended, Err(LedgerError::Storage(text)) if text.contains("has ended")));
+    assert!(has_ended(ended));
     assert_eq!(bench.ledger.journal(&prod, 1).await.unwrap().len(), 2);
 }
 
@@ -186,4 +188,65 @@ async fn a_release_without_services_is_no_special_case() {
     assert_eq!((read.release, read.message), (nothing, None));
     assert!(bench.ledger.binding(&prod, number).await.unwrap().expose().is_empty());
     assert_eq!(bench.ledger.verify().await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_deployment_is_resumed_and_ends_again() {
+    let bench = Bench::new();
+    let prod = scope("prod");
+    let lease = bench.lease(&prod).await;
+    let ledger = &bench.ledger;
+    let number = ledger.begin(&deployment(&lease, "a")).await.unwrap();
+    ledger.record(&lease, number, &line(StepState::Started)).await.unwrap();
+    ledger.end(&lease, number, Outcome::Stuck, Some("why"), &release("a")).await.unwrap();
+    ledger.release(&lease).await.unwrap();
+
+    let lease = bench.lease(&prod).await;
+    ledger.resume(&lease, number, &resumption(Direction::Back)).await.unwrap();
+    let again = ledger.deployment(&prod, number).await.unwrap().unwrap();
+    assert_eq!(again.state, DeploymentState::Unfinished);
+    // Steps are counted anew.
+    ledger.record(&lease, number, &line(StepState::Started)).await.unwrap();
+    ledger.end(&lease, number, Outcome::RolledBack, None, &release("a")).await.unwrap();
+
+    let resumed = Resumption { generation: 2, ..resumption(Direction::Back) };
+    let facts = vec![
+        JournalFact::Step(line(StepState::Started)),
+        JournalFact::Ended(Outcome::Stuck),
+        JournalFact::Resumed(resumed),
+        JournalFact::Step(line(StepState::Started)),
+        JournalFact::Ended(Outcome::RolledBack),
+    ];
+    let journal = Journal { generation: 1, rules: Rules::Checked, facts };
+    assert_eq!(bench.open(2).facts(&prod, number).await.unwrap(), journal);
+    let ended = ledger.deployments(&prod, 9).await.unwrap();
+    assert_eq!(ended.len(), 1, "one deployment, whatever it took");
+    let rolled_back = Outcome::RolledBack;
+    assert!(
+        matches!(&ended[0].state, DeploymentState::Ended { outcome, .. } if *outcome == rolled_back)
+    );
+    assert_eq!(ledger.verify().await.unwrap(), 6);
+}
+
+#[tokio::test]
+async fn what_cannot_follow_is_refused_and_not_written() {
+    let bench = Bench::new();
+    let prod = scope("prod");
+    let lease = bench.lease(&prod).await;
+    let ledger = &bench.ledger;
+    let number = ledger.begin(&deployment(&lease, "a")).await.unwrap();
+    let finished = line(StepState::Finished);
+    let refused = ledger.record(&lease, number, &finished).await.unwrap_err();
+    let text = "deployment 1 of shop/prod: step 1 (pull b on vm1) finished before it began";
+    assert_eq!(refused.to_string(), text);
+    // Under the lease of the attempt that it should follow.
+    let back = resumption(Direction::Back);
+    let refused = ledger.resume(&lease, number, &back).await.unwrap_err();
+    assert!(refused.to_string().contains("though lease 1 came before it"), "{refused}");
+    ledger.end(&lease, number, Outcome::Done, None, &release("a")).await.unwrap();
+    ledger.release(&lease).await.unwrap();
+    let lease = bench.lease(&prod).await;
+    let refused = ledger.resume(&lease, number, &back).await.unwrap_err();
+    assert!(refused.to_string().contains("has ended (done)"), "{refused}");
+    assert_eq!(ledger.verify().await.unwrap(), 2);
 }

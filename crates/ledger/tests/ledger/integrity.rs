@@ -1,9 +1,9 @@
 //! History cannot be changed unseen.
 
 use rusqlite::Connection;
-use shiplap_model::{Ledger, LedgerError, Outcome};
+use shiplap_model::{Ledger, LedgerError, Outcome, StepState};
 
-use crate::support::{Bench, deployment, scope};
+use crate::support::{Bench, deployment, line, scope};
 
 const WITHOUT_TRIGGERS: &str = "DROP TRIGGER entries_stay_as_they_are; \
      DROP TRIGGER entries_stay; DROP TRIGGER entries_come_last;";
@@ -110,4 +110,35 @@ async fn the_database_itself_refuses_to_change_an_entry() {
         assert!(error.contains("an entry of the ledger"), "{sql}: {error}");
     }
     assert_eq!(bench.ledger.verify().await.unwrap(), 4);
+}
+
+/// Somebody who has the key writes what no deployer would.
+#[tokio::test]
+async fn entries_in_an_order_that_cannot_be_are_found() {
+    let bench = Bench::new();
+    let prod = scope("prod");
+    let lease = bench.lease(&prod).await;
+    let ledger = &bench.ledger;
+    // A journal from before there were rules takes the lines; then it claims to be newer.
+    ledger.begin(&deployment(&lease, "a")).await.unwrap();
+    let raw = bench.raw();
+    raw.execute_batch(WITHOUT_TRIGGERS).unwrap();
+    let version = |from: u32, to: u32| {
+        let (old, new) =
+            (format!("\"version\":{from},\"who\""), format!("\"version\":{to},\"who\""));
+        let sql = format!(
+            "UPDATE entries SET payload = replace(payload, '{old}', '{new}') WHERE seq = 1"
+        );
+        assert_eq!(raw.execute(&sql, []).unwrap(), 1);
+    };
+    version(2, 1);
+    ledger.record(&lease, 1, &line(StepState::Finished)).await.unwrap();
+    version(1, 2);
+    match ledger.verify().await {
+        Err(LedgerError::Damaged(text)) => assert_eq!(
+            text,
+            "entry 2 cannot stand there: step 1 (pull b on vm1) finished before it began"
+        ),
+        other => panic!("{other:?}"),
+    }
 }

@@ -113,7 +113,7 @@ async fn a_later_schema_is_refused_and_left_alone() {
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let before = fs::read(&path).unwrap();
     let refused = refusal(dir.path());
-    assert!(matches!(refused, LedgerError::TooNew { found: 99, known: 1 }), "{refused}");
+    assert!(matches!(refused, LedgerError::TooNew { found: 99, known: 2 }), "{refused}");
     assert_eq!(fs::read(&path).unwrap(), before);
 }
 

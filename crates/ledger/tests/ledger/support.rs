@@ -9,8 +9,9 @@ use rusqlite::Connection;
 use serde_json::json;
 use shiplap_ledger::{Host, Presence, ProcessIdentity, SqliteLedger};
 use shiplap_model::{
-    JournalEntry, LeaseKey, Ledger, NewDeployment, Outcome, Scope, Secret, StepState, StoredImage,
-    StoredRelease, StoredService,
+    Direction, JournalEntry, LeaseKey, Ledger, NewDeployment, Outcome, Resumption, Scope, Secret,
+    StepState, StoredBefore, StoredContainer, StoredImage, StoredRelease, StoredRequest,
+    StoredService,
 };
 use tempfile::TempDir;
 
@@ -181,7 +182,35 @@ pub fn deployment(lease: &LeaseKey, tag: &str) -> NewDeployment {
         release: release(tag),
         binding: Secret::new(BINDING.into()),
         plan: json!({"steps": [{"what": "pull b on vm1", "id": 1}], "notes": []}),
+        request: request(),
         lease: lease.clone(),
+    }
+}
+
+pub fn request() -> StoredRequest {
+    let web = StoredContainer {
+        id: "0a1b".into(),
+        name: "shop-web-1".into(),
+        service: "web".into(),
+        restart: "always".into(),
+    };
+    StoredRequest {
+        version: 1,
+        services: Some(["web".to_owned()].into()),
+        before: StoredBefore { running: vec![web], networks: ["shop_default".to_owned()].into() },
+        ..StoredRequest::default()
+    }
+}
+
+/// Whoever has the lease takes a deployment up again.
+pub fn resumption(direction: Direction) -> Resumption {
+    Resumption {
+        who: "bob@ci".into(),
+        generation: 0,
+        direction,
+        found: vec!["step 1 (pull b on vm1) had begun".into()],
+        plan: json!({"steps": []}),
+        at_ms: START_MS + 9,
     }
 }
 
@@ -192,5 +221,6 @@ pub fn line(state: StepState) -> JournalEntry {
         state,
         at_ms: START_MS + 7,
         detail: matches!(state, StepState::Failed).then(|| "no route to vm1".to_owned()),
+        made: None,
     }
 }

@@ -72,6 +72,7 @@ fn ledger(error: &LedgerError) {
         }
         LedgerError::DiskFull(_) => "free some space; `shiplap prune` shows what it could free",
         LedgerError::LeaseLost(_) => "somebody else deployed meanwhile; look at `shiplap status`",
+        LedgerError::Illegal { .. } => "`shiplap show` tells how far it has come",
         LedgerError::NoSuchDeployment(..) => "`shiplap history` lists them",
         LedgerError::Storage(_) => "SHIPLAP_STATE_DIR names another folder",
     };

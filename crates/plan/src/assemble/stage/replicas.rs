@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use shiplap_compose::model::Condition;
 use shiplap_model::{
     Action, ContainerState, CreateReplica, HealthGate, Names, Phase, PublishedPort, RouteIntent,
-    RouteTarget, StepId,
+    RouteTarget, Starts, StepId,
 };
 
 use super::look::{engine_publishes, pool_before, project_labels};
@@ -145,10 +145,12 @@ pub(super) fn start<'a>(
                 }
                 ContainerState::Created | ContainerState::Exited(_) | ContainerState::Dead => {
                     let restart = Some(restart_of(&service.spec.facts));
-                    Some(Action::Start { container, restart })
+                    Some(Action::Start { container, restart, starts: Starts::Again })
                 }
             },
-            Origin::Create => Some(Action::Start { container, restart: None }),
+            Origin::Create => {
+                Some(Action::Start { container, restart: None, starts: Starts::Again })
+            }
         };
         // What was frozen has worked beside what it depends on: it need not wait for it.
         let thaws = matches!(action, Some(Action::Thaw { .. }));
