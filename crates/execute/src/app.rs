@@ -1,10 +1,13 @@
 //! The use cases. Every front end calls these.
 
 mod binding;
+mod claim;
 mod deploy;
 mod desired;
 mod images;
+mod interrupted;
 mod prune;
+mod resume;
 mod retire;
 mod status;
 
@@ -13,14 +16,16 @@ use std::sync::Arc;
 
 use shiplap_compose::Loaded;
 use shiplap_model::{
-    Engine, EngineError, LeaseHeld, Ledger, LedgerError, Observed, Outcome, Plan, Refusal, Router,
-    RouterError, Scope,
+    Direction, Engine, EngineError, LeaseHeld, Ledger, LedgerError, Observed, Outcome, Plan,
+    Refusal, Router, RouterError, Scope,
 };
 use shiplap_plan::{Limits, Selection, Standby};
 
-use crate::{Cancel, KeepFailed, Reporter};
+use crate::{Cancel, KeepFailed, Reporter, now_ms};
 
+pub use interrupted::{Unfinished, unfinished};
 pub use prune::{Freed, Prunable};
+pub use resume::{Choice, OnInterrupted};
 pub use status::{ServiceStatus, Status};
 
 /// How many of the newest done deployments of each environment keep their images: a working week
@@ -96,6 +101,8 @@ pub struct Request {
     pub limits: Limits,
     /// Why, for history.
     pub message: Option<String>,
+    /// What becomes of a deployment that did not end, where it has to be settled first.
+    pub on_interrupted: OnInterrupted,
 }
 
 impl Request {
@@ -157,6 +164,28 @@ pub struct Report {
     pub declined: bool,
     /// Ids of containers that were frozen, to be retired after a while.
     pub frozen: Vec<String>,
+    /// Where a deployment was taken up that did not end: what was wanted, and where it led.
+    pub resumed: Option<(Choice, Direction)>,
+    /// How a deployment was settled that did not end, before this one began.
+    pub settled: Option<Box<Report>>,
+}
+
+impl Report {
+    /// Nothing was to be done.
+    fn nothing(began_ms: i64, plan: Plan) -> Self {
+        Self {
+            number: None,
+            outcome: Outcome::Done,
+            reason: None,
+            left: Vec::new(),
+            plan,
+            took_ms: now_ms() - began_ms,
+            declined: false,
+            frozen: Vec::new(),
+            resumed: None,
+            settled: None,
+        }
+    }
 }
 
 /// A plan, and what it was made from.
@@ -166,6 +195,8 @@ pub struct Planned {
     pub plan: Plan,
     /// What it started from.
     pub observed: Observed,
+    /// The deployment that did not end and that would be taken up, rather than a new one begun.
+    pub resumes: Option<u64>,
 }
 
 /// Why a use case did not even begin.

@@ -16,8 +16,9 @@ use std::time::Instant;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use shiplap_model::{
-    Action, Desired, Engine, EngineError, JournalEntry, LeaseKey, Ledger, LedgerError, Outcome,
-    Phase, Plan, Protocol, Router, RouterError, Step, StepId, StepState, StoredImage,
+    Action, ContainerState, Desired, Engine, EngineError, JournalEntry, LeaseKey, Ledger,
+    LedgerError, Outcome, Phase, Plan, Protocol, Router, RouterError, Step, StepId, StepState,
+    StoredImage,
 };
 
 use crate::{Cancel, Event, Reporter, now_ms};
@@ -73,6 +74,8 @@ pub struct Execution {
     pub left: Vec<String>,
     /// Ids of images that were pulled or built, by reference.
     pub images: BTreeMap<String, String>,
+    /// Whether it stopped because somebody else has the lease: nothing more may be touched.
+    pub lost_lease: bool,
 }
 
 /// Why a step did not succeed.
@@ -125,12 +128,14 @@ pub async fn execute(run: &Run, plan: &Plan) -> Execution {
     let images = || learned.lock().expect("no step panics").images.clone();
     let Some(failure) = forward.failure.take() else {
         let images = images();
-        return Execution { outcome: Outcome::Done, reason: None, left: forward.left, images };
+        let (outcome, left) = (Outcome::Done, forward.left);
+        return Execution { outcome, reason: None, left, images, lost_lease: false };
     };
     if let StepError::Ledger(LedgerError::LeaseLost(_)) = failure {
         // Somebody else is at it by now: touching anything more would be two at once.
         let reason = Some(failure.text());
-        return Execution { outcome: Outcome::Stuck, reason, left: Vec::new(), images: images() };
+        let (outcome, images) = (Outcome::Stuck, images());
+        return Execution { outcome, reason, left: Vec::new(), images, lost_lease: true };
     }
     let reason = failure.text();
     let changed = forward
@@ -144,7 +149,34 @@ pub async fn execute(run: &Run, plan: &Plan) -> Execution {
         (true, true) => Outcome::RolledBack,
         (true, false) => Outcome::Failed,
     };
-    Execution { outcome, reason: Some(reason), left, images: images() }
+    Execution { outcome, reason: Some(reason), left, images: images(), lost_lease: false }
+}
+
+/// Whether the replicas that a plan has gates for pass them now, before anything is done.
+///
+/// # Errors
+/// The first that does not, and why. A job that has not ended yet is no failure.
+pub async fn probe_gates(run: &Run, plan: &Plan) -> Result<(), String> {
+    let learned = Mutex::default();
+    let probes = plan.steps.iter().map(|step| probe_gate(run, step, &learned));
+    let all = futures_util::future::try_join_all(probes);
+    tokio::select! {
+        passed = all => passed.map(|_| ()).map_err(|error| error.text()),
+        reason = run.cancel.cancelled() => Err(reason),
+    }
+}
+
+async fn probe_gate(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Result<(), StepError> {
+    let Action::Gate { container, gate } = &step.action else { return Ok(()) };
+    if !gate.completes {
+        return gate::pass(run, step.id, step.service.as_deref(), container, gate, learned).await;
+    }
+    match run.engine.container(container).await?.map(|found| found.state) {
+        Some(ContainerState::Exited(code)) if code != 0 => {
+            Err(StepError::Gate(format!("{container} exited with {code}")))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// What going forward came to.

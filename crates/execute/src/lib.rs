@@ -12,5 +12,5 @@ mod reporter;
 
 pub use cancel::Cancel;
 pub use clock::now_ms;
-pub use executor::{Execution, KeepFailed, Run, execute};
+pub use executor::{Execution, KeepFailed, Run, execute, probe_gates};
 pub use reporter::{Event, Reporter, Silent};

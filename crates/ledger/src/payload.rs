@@ -134,6 +134,8 @@ pub(crate) struct Resumed {
     version: u32,
     pub(crate) generation: u64,
     pub(crate) who: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(crate) message: Option<String>,
     pub(crate) direction: Direction,
     pub(crate) found: Vec<String>,
     pub(crate) plan: serde_json::Value,
@@ -150,6 +152,7 @@ impl Resumed {
             version: Self::VERSION,
             generation: resumption.generation,
             who: resumption.who.clone(),
+            message: resumption.message.clone(),
             direction: resumption.direction,
             found: resumption.found.clone(),
             plan: resumption.plan.clone(),
@@ -160,6 +163,7 @@ impl Resumed {
     pub(crate) fn into_resumption(self) -> Resumption {
         Resumption {
             who: self.who,
+            message: self.message,
             generation: self.generation,
             direction: self.direction,
             found: self.found,

@@ -15,8 +15,9 @@
 //! | the end as stuck | resumed |
 //! | any other end | nothing |
 //!
-//! A deployment is resumed under a lease that is newer than that of the attempt before. Steps are
-//! counted anew in each attempt, since each has a plan of its own.
+//! A deployment is not resumed under a lease that is older than that of the attempt before; whoever
+//! turns round holds the same. Steps are counted anew in each attempt, since each has a plan of its
+//! own.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -54,6 +55,8 @@ pub struct Resumption {
     pub who: String,
     /// The generation of the lease under which.
     pub generation: u64,
+    /// Why, where the user said so.
+    pub message: Option<String>,
     /// Where to.
     pub direction: Direction,
     /// What was found of the steps that had begun, in words.
@@ -243,7 +246,7 @@ impl JournalState {
     pub fn admit(&mut self, fact: &JournalFact) -> Result<(), IllegalFact> {
         match (self.end, fact) {
             (None | Some(Outcome::Stuck), JournalFact::Resumed(resumption)) => {
-                if resumption.generation <= self.attempt().generation {
+                if resumption.generation < self.attempt().generation {
                     let (now, before) = (resumption.generation, self.attempt().generation);
                     return Err(IllegalFact(format!(
                         "resumed under lease {now}, though lease {before} came before it"
@@ -348,8 +351,9 @@ mod tests {
 
     fn resumed(generation: u64, direction: Direction) -> JournalFact {
         let plan = serde_json::Value::Null;
-        let (who, found) = ("ada".to_owned(), Vec::new());
-        JournalFact::Resumed(Resumption { who, generation, direction, found, plan, at_ms: 0 })
+        let (who, message, found) = ("ada".to_owned(), None, Vec::new());
+        let at_ms = 0;
+        JournalFact::Resumed(Resumption { who, message, generation, direction, found, plan, at_ms })
     }
 
     fn outcomes() -> [Outcome; 5] {
@@ -373,7 +377,7 @@ mod tests {
         fn fact(&mut self, generation: u64) -> JournalFact {
             match self.roll(10) {
                 0 => JournalFact::Ended(outcomes()[self.roll(5)]),
-                1 => resumed(generation + self.roll(3) as u64, Direction::Back),
+                1 => resumed((generation + self.roll(3) as u64).max(1) - 1, Direction::Back),
                 _ => step(self.roll(3) as u32, STATES[self.roll(6)]),
             }
         }
@@ -419,7 +423,7 @@ mod tests {
                 let ended = matches!(kept.last(), Some(JournalFact::Ended(_)));
                 let expected = match &fact {
                     JournalFact::Ended(_) => !ended,
-                    JournalFact::Resumed(r) => open && r.generation > before.attempt().generation,
+                    JournalFact::Resumed(r) => open && r.generation >= before.attempt().generation,
                     JournalFact::Step(entry) => {
                         let since = kept
                             .iter()
@@ -460,8 +464,8 @@ mod tests {
             "it has ended (done), nothing can be added to it"
         );
         assert_eq!(
-            refused(&[resumed(1, Direction::Back)]),
-            "resumed under lease 1, though lease 1 came before it"
+            refused(&[resumed(0, Direction::Back)]),
+            "resumed under lease 0, though lease 1 came before it"
         );
     }
 

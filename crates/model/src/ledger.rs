@@ -77,7 +77,7 @@ pub struct StoredRequest {
     /// Whether volumes are removed.
     #[serde(default)]
     pub remove_volumes: bool,
-    /// What ran before.
+    /// What was there before.
     #[serde(default)]
     pub before: StoredBefore,
 }
@@ -85,15 +85,15 @@ pub struct StoredRequest {
 /// What was there when a deployment began.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct StoredBefore {
-    /// Containers that ran.
+    /// The project's containers.
     #[serde(default)]
-    pub running: Vec<StoredContainer>,
+    pub containers: Vec<StoredContainer>,
     /// The project's networks, by engine name.
     #[serde(default)]
     pub networks: BTreeSet<String>,
 }
 
-/// A container that ran when a deployment began.
+/// A container that was there when a deployment began.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredContainer {
     /// The engine's id.
@@ -102,6 +102,8 @@ pub struct StoredContainer {
     pub name: String,
     /// The service.
     pub service: String,
+    /// Whether it ran.
+    pub running: bool,
     /// When the engine started it again by itself, in the words of Compose's `restart`.
     pub restart: String,
 }
@@ -297,7 +299,7 @@ pub trait Ledger: Send + Sync {
         entry: &JournalEntry,
     ) -> Result<(), LedgerError>;
     /// Writes down that a deployment which has not ended, or is stuck, is taken up again. Refused
-    /// without the lease, which must be newer than that of the attempt before.
+    /// without the lease.
     async fn resume(
         &self,
         lease: &LeaseKey,

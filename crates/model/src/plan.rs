@@ -24,6 +24,10 @@ pub enum Goal {
     Scale,
     /// Remove the project.
     Down,
+    /// Take back all that a deployment did before which there was none.
+    Withdraw,
+    /// Leave everything as an interrupted deployment left it.
+    Abandon,
 }
 
 /// Why a service is touched.

@@ -11,7 +11,7 @@
 //! 5. The new replicas are watched while the old ones stay ready.
 //! 6. Old replicas finish and are stopped, and kept for a rollback.
 
-mod graph;
+pub(crate) mod graph;
 mod stage;
 
 pub(crate) use stage::takes_over;
@@ -28,7 +28,7 @@ use shiplap_model::{
 use crate::naming::{self, Naming};
 use crate::policy::{Policy, Selection};
 use crate::routes::{self, Wanted};
-use crate::service::{ServicePlan, gate_words, plan_service};
+use crate::service::{Force, Origin, ServicePlan, gate_words, plan_service};
 
 /// How long a job may take: migrations of a small team's database end well within it, and a
 /// hanging one does not block deployments for the night.
@@ -163,12 +163,15 @@ fn contextualise<'a>(
     let mut services: BTreeMap<&str, ServicePlan<'_>> = BTreeMap::new();
     for name in &order {
         let spec = &desired.services[*name];
-        let mut effective = policy.clone();
         let shared = shared_with_changed(spec, &services);
-        if shared.is_some() {
-            effective.force.insert((*name).to_owned());
-        }
-        match plan_service(spec, observed, &desired.compose, &effective) {
+        let force = match &shared {
+            // What it shared before goes with the container that it was made with.
+            Some(with) if services[with.as_str()].makes_new() => Force::All,
+            Some(_) => Force::Others,
+            None if policy.force.contains(*name) => Force::Others,
+            None => Force::No,
+        };
+        match plan_service(spec, observed, &desired.compose, policy, force) {
             Ok(mut service) => {
                 if let Some(with) = shared {
                     service.causes.retain(|cause| *cause != Cause::Asked);
@@ -301,6 +304,8 @@ fn leave_alone<'a>(service: &mut ServicePlan<'a>, observed: &'a Observed) {
     service.fresh.clear();
     service.leave.clear();
     service.discard.clear();
+    service.obstacles.clear();
+    service.counts_as_done = false;
 }
 
 /// A service that others wait for to complete is a job.
@@ -370,7 +375,7 @@ fn changes(context: &Context<'_>) -> Vec<Change> {
     let mut changes: Vec<Change> =
         context.services.values().map(|service| change(context, service)).collect();
     for (name, containers) in &context.orphans {
-        let removes = context.policy.remove_orphans;
+        let removes = containers.iter().all(|c| crate::orphans::goes(c, context.policy));
         changes.push(Change {
             service: (*name).to_owned(),
             kind: if removes { ChangeKind::Remove } else { ChangeKind::Orphan },
@@ -392,8 +397,8 @@ fn change(context: &Context<'_>, service: &ServicePlan<'_>) -> Change {
     let acts = service.changes();
     let before = service.leave.iter().chain(&service.keep).next();
     let revives = service.fresh.iter().find_map(|fresh| match fresh.origin {
-        crate::service::Origin::Revive(container) => container.deployment,
-        crate::service::Origin::Create => None,
+        Origin::Revive(container) => container.deployment,
+        Origin::Create | Origin::Finished(_) => None,
     });
     let replaces = acts && service.kind == ChangeKind::Replace;
     let takes_over = replaces && stage::takes_over(context, service);
@@ -403,8 +408,10 @@ fn change(context: &Context<'_>, service: &ServicePlan<'_>) -> Change {
         service.reason.clone()
     };
     let mut details = Vec::new();
-    let creates =
-        service.fresh.iter().any(|fresh| matches!(fresh.origin, crate::service::Origin::Create));
+    let creates = service.fresh.iter().any(|fresh| matches!(fresh.origin, Origin::Create));
+    if service.fresh.iter().any(|fresh| matches!(fresh.origin, Origin::Finished(_))) {
+        details.push("it has run, and is not run again".to_owned());
+    }
     if creates {
         match service.spec.image.origin {
             ImageOrigin::Pull => details.push("pulled".to_owned()),
@@ -424,7 +431,7 @@ fn change(context: &Context<'_>, service: &ServicePlan<'_>) -> Change {
         causes: service.causes.clone(),
         strategy: replaces.then_some((service.strategy, reason)),
         replicas: service.spec.replicas,
-        gate: (!service.fresh.is_empty()).then(|| gate_words(&service.gate)),
+        gate: service.starting().next().is_some().then(|| gate_words(&service.gate)),
         revives,
         details,
     }

@@ -11,6 +11,7 @@ use shiplap_model::{
     Desired, HolderSpec, HolderStatus, Names, Observed, PoolKey, ServiceSpec, Strategy,
 };
 
+use crate::orphans::goes;
 use crate::policy::Policy;
 use crate::routes::routable;
 use crate::service::{Origin, ServicePlan};
@@ -78,8 +79,7 @@ pub(crate) fn naming(
     }
     let lives = |service: &String| {
         desired.services.contains_key(service)
-            || (!policy.remove_orphans
-                && observed.containers.iter().any(|container| container.service == *service))
+            || observed.containers.iter().any(|c| c.service == *service && !goes(c, policy))
     };
     naming.gone = holders
         .iter()
@@ -94,7 +94,7 @@ fn can_be_held(service: &ServicePlan<'_>) -> bool {
     let spec = service.spec;
     let revived = service.fresh.iter().filter_map(|fresh| match fresh.origin {
         Origin::Revive(container) => Some(container),
-        Origin::Create => None,
+        Origin::Create | Origin::Finished(_) => None,
     });
     service.strategy == Strategy::StartFirst
         && spec.replicas > 0

@@ -1,6 +1,6 @@
 //! What a user should know before acting.
 
-use shiplap_model::{ChangeKind, HealthGate, ImageOrigin, Names, Note};
+use shiplap_model::{ChangeKind, Goal, HealthGate, ImageOrigin, Names, Note};
 
 use crate::assemble::Context;
 
@@ -9,7 +9,7 @@ pub(crate) fn notes(context: &Context<'_>) -> Vec<Note> {
     for name in &context.order {
         let service = &context.services[name];
         let gate = &service.gate;
-        if !service.fresh.is_empty()
+        if service.starting().next().is_some()
             && gate.ports.is_empty()
             && gate.healthcheck == HealthGate::None
             && !gate.completes
@@ -22,6 +22,12 @@ pub(crate) fn notes(context: &Context<'_>) -> Vec<Note> {
                     gate.steady.as_secs_f32()
                 ),
             ));
+        }
+        // Where the very job has run last, nobody expects anything else.
+        let ran_last =
+            service.keep.iter().any(|c| service.spec.image.id.as_deref() == Some(&c.image_id));
+        if service.counts_as_done && !ran_last {
+            notes.push(job_done(context, name));
         }
         if service.kind != ChangeKind::Replace || !service.changes() || gate.completes {
             continue;
@@ -65,7 +71,7 @@ pub(crate) fn notes(context: &Context<'_>) -> Vec<Note> {
         }
     }
     for (name, containers) in &context.orphans {
-        if !context.policy.remove_orphans {
+        if !containers.iter().all(|c| crate::orphans::goes(c, context.policy)) {
             notes.push(note(
                 "orphan",
                 format!(
@@ -87,6 +93,21 @@ pub(crate) fn notes(context: &Context<'_>) -> Vec<Note> {
         }
     }
     notes
+}
+
+/// A job that is not run, and how to run it all the same.
+fn job_done(context: &Context<'_>, name: &str) -> Note {
+    let why = match context.policy.goal {
+        Goal::Rollback { .. } => "its work on newer data could fail or destroy",
+        Goal::Deploy
+        | Goal::Restart
+        | Goal::Scale
+        | Goal::Down
+        | Goal::Withdraw
+        | Goal::Abandon => "it has ended",
+    };
+    let text = format!("{name} is a job and is not run again ({why}); `restart {name}` runs it");
+    note("job-done", text)
 }
 
 /// Callers inside the networks, where the old replica still carries its names itself.

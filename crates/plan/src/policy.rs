@@ -84,6 +84,27 @@ pub struct Policy {
     pub limits: Limits,
     /// Version of the program, for labels.
     pub version: String,
+    /// Deployments that began and did not end well, and were the last ones: what they left has
+    /// not been shown to work.
+    pub unfinished: BTreeSet<u64>,
+    /// Those among them that undid nothing: a job of theirs that ended well has done its work.
+    /// What was undone may have been stopped, and a job that is stopped can end with 0.
+    pub trusted_jobs: BTreeSet<u64>,
+    /// For a way back: what goes.
+    pub undo: Option<Undo>,
+}
+
+/// What a way back out of a deployment removes besides what the release before has no place for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undo {
+    /// The deployment that is gone back from, and those that it took over. All containers that
+    /// they made go.
+    pub deployments: BTreeSet<u64>,
+    /// The project's networks that were there before them, by engine name; nothing where nobody
+    /// wrote it down. Others go.
+    pub networks: Option<BTreeSet<String>>,
+    /// Ids of containers that did not run before them: those of jobs had ended by themselves.
+    pub rested: BTreeSet<String>,
 }
 
 impl Policy {
@@ -100,6 +121,9 @@ impl Policy {
             standby: Standby::Stopped,
             limits: Limits::default(),
             version: String::new(),
+            unfinished: BTreeSet::new(),
+            trusted_jobs: BTreeSet::new(),
+            undo: None,
         }
     }
 }

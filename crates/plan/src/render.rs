@@ -114,6 +114,8 @@ pub fn to_json(plan: &Plan) -> Value {
         Goal::Restart => ("restart", None),
         Goal::Scale => ("scale", None),
         Goal::Down => ("down", None),
+        Goal::Withdraw => ("withdraw", None),
+        Goal::Abandon => ("abandon", None),
     };
     json!({
         "version": 1,

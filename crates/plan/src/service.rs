@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use shiplap_compose::model::{Condition, Project, Service};
 use shiplap_model::{
-    Cause, ChangeKind, ContainerState, Gate, HealthGate, Observed, ObservedContainer, PortProbe,
-    Protocol, Refusal, ReplicaName, ServiceSpec, Standing, Strategy,
+    Cause, ChangeKind, ContainerState, Gate, Goal, HealthGate, Observed, ObservedContainer,
+    PortProbe, Protocol, Refusal, ReplicaName, ServiceSpec, Standing, Strategy,
 };
 
 use crate::policy::Policy;
@@ -22,6 +22,8 @@ pub(crate) enum Origin<'a> {
     Create,
     /// A container of an earlier deployment that is exactly what is wanted.
     Revive(&'a ObservedContainer),
+    /// A job's container that has ended well: it is not started again.
+    Finished(&'a ObservedContainer),
 }
 
 /// A replica that starts to serve.
@@ -51,7 +53,32 @@ pub(crate) struct ServicePlan<'a> {
     pub leave: Vec<&'a ObservedContainer>,
     /// Containers of earlier deployments that nothing needs any more.
     pub discard: Vec<&'a ObservedContainer>,
+    /// Leftovers of this very deployment that are of no use and have the name of a new replica.
+    pub obstacles: Vec<&'a ObservedContainer>,
     pub gate: Gate,
+    /// Whether it is a job that is not run, since it counts as done.
+    pub counts_as_done: bool,
+}
+
+/// Whether the replicas of a service are replaced even if nothing changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Force {
+    /// Only where something changed.
+    No,
+    /// All that this deployment has not made itself, when it is resumed.
+    Others,
+    /// All.
+    All,
+}
+
+impl Force {
+    fn replaces(self, container: &ObservedContainer, policy: &Policy) -> bool {
+        match self {
+            Self::No => false,
+            Self::Others => container.deployment != Some(policy.deployment),
+            Self::All => true,
+        }
+    }
 }
 
 impl<'a> ServicePlan<'a> {
@@ -60,10 +87,23 @@ impl<'a> ServicePlan<'a> {
         let origins = self.fresh.iter().map(|fresh| fresh.origin);
         origins
             .filter_map(|origin| match origin {
-                Origin::Revive(container) => Some(container),
+                Origin::Revive(container) | Origin::Finished(container) => Some(container),
                 Origin::Create => None,
             })
             .collect()
+    }
+
+    /// Replicas that are started or have to show that they work.
+    pub fn starting(&self) -> impl Iterator<Item = &Fresh<'a>> {
+        self.fresh.iter().filter(|fresh| match fresh.origin {
+            Origin::Create | Origin::Revive(_) => true,
+            Origin::Finished(_) => false,
+        })
+    }
+
+    /// Whether any container is made.
+    pub fn makes_new(&self) -> bool {
+        self.fresh.iter().any(|fresh| matches!(fresh.origin, Origin::Create))
     }
 
     /// Whether any replica comes or goes.
@@ -79,7 +119,9 @@ impl<'a> ServicePlan<'a> {
 
     /// Whether old replicas leave before new ones start.
     pub fn stops_first(&self) -> bool {
-        self.strategy == Strategy::StopFirst && !self.leave.is_empty() && !self.fresh.is_empty()
+        self.strategy == Strategy::StopFirst
+            && !self.leave.is_empty()
+            && self.starting().next().is_some()
     }
 
     /// Whether an old replica is stopped before new ones start, and started again in undoing. One
@@ -106,37 +148,35 @@ pub(crate) fn plan_service<'a>(
     observed: &'a Observed,
     project: &Project,
     policy: &Policy,
+    force: Force,
 ) -> Result<ServicePlan<'a>, Refusal> {
     let all: Vec<&ObservedContainer> =
         observed.containers.iter().filter(|c| c.service == spec.name).collect();
-    let (current, others) = split_current(&all, observed, spec);
-    let forced = policy.force.contains(&spec.name);
-
-    let mut causes = BTreeSet::new();
-    let mut keep = Vec::new();
-    for container in &current {
-        let differing = differences(container, spec, observed);
-        if differing.is_empty() && !forced && is_up(container, spec, project, &others) {
-            if keep.len() < spec.replicas as usize {
-                keep.push(*container);
-            }
-        } else if differing.is_empty() && !forced {
-            causes.insert(Cause::NotRunning(state_word(container)));
-        } else {
-            causes.extend(differing);
-        }
-    }
-    if forced {
-        causes.insert(Cause::Asked);
-    }
+    let (current, others) = split_current(&all, observed, spec, project, policy);
+    let look = Look { spec, project, observed, policy, force, current: &current, others: &others };
     let anonymous = current.iter().any(|c| !c.anonymous_volumes.is_empty());
     let (strategy, reason) = crate::strategy::strategy(project, spec, anonymous)?;
+    let counts_as_done = look.counts_as_done();
 
-    let revivable = revivable(&current, &others, &keep, spec, observed, forced);
-    let fresh = fresh(spec, observed, policy, project, &keep, revivable)?;
+    let (keep, mut causes) = if counts_as_done { look.keep_jobs() } else { look.keep() };
+    if force != Force::No && !counts_as_done {
+        causes.insert(Cause::Asked);
+    }
+    let fresh = if counts_as_done { look.finished_jobs(&keep) } else { look.fresh(&keep)? };
     let revived = |c: &ObservedContainer| {
-        fresh.iter().any(|f| matches!(f.origin, Origin::Revive(r) if r.id == c.id))
+        fresh.iter().any(|f| match f.origin {
+            Origin::Revive(old) | Origin::Finished(old) => old.id == c.id,
+            Origin::Create => false,
+        })
     };
+    // Two jobs at once would be two migrations of one database.
+    let is_job = is_job(spec, project);
+    let obstructs = |c: &ObservedContainer| {
+        let mut made = fresh.iter().filter(|f| matches!(f.origin, Origin::Create));
+        made.any(|f| f.name == c.name || (is_job && is_active(c)))
+    };
+    let (obstacles, others): (Vec<&ObservedContainer>, Vec<&ObservedContainer>) =
+        others.iter().copied().partition(|c| !revived(c) && obstructs(c));
     let kept = |c: &ObservedContainer| keep.iter().any(|k| k.id == c.id);
     let leave: Vec<_> = current.iter().copied().filter(|c| !kept(c) && !revived(c)).collect();
     let (kind, causes) = kind_of(&current, &keep, &fresh, &leave, causes, spec);
@@ -152,7 +192,7 @@ pub(crate) fn plan_service<'a>(
         .iter()
         .copied()
         .filter(|c| !leaves(c) && !revived(c))
-        .filter(|c| kind == ChangeKind::Replace || !is_retired(c))
+        .filter(|c| kind == ChangeKind::Replace || !is_retired(c) || is_undone(c, policy))
         .collect();
     Ok(ServicePlan {
         spec,
@@ -164,18 +204,238 @@ pub(crate) fn plan_service<'a>(
         fresh,
         leave,
         discard,
+        obstacles,
         gate: gate_of(spec, policy),
+        counts_as_done,
     })
+}
+
+/// Whether a container goes with the deployment that is gone back from. What was kept for a look
+/// stays.
+pub(crate) fn is_undone(container: &ObservedContainer, policy: &Policy) -> bool {
+    let made_it = |undo: &crate::policy::Undo| {
+        container.deployment.is_some_and(|number| undo.deployments.contains(&number))
+    };
+    policy.undo.as_ref().is_some_and(made_it)
+        && ReplicaName::parse(&container.name).1 != Standing::Failed
+}
+
+/// One service, seen from all sides.
+struct Look<'a, 'l> {
+    spec: &'a ServiceSpec,
+    project: &'l Project,
+    observed: &'a Observed,
+    policy: &'l Policy,
+    force: Force,
+    current: &'l [&'a ObservedContainer],
+    others: &'l [&'a ObservedContainer],
+}
+
+impl<'a> Look<'a, '_> {
+    /// Replicas that stay, and why others do not.
+    fn keep(&self) -> (Vec<&'a ObservedContainer>, BTreeSet<Cause>) {
+        let mut causes = BTreeSet::new();
+        let mut keep = Vec::new();
+        for container in self.current {
+            let differing = differences(container, self.spec, self.observed);
+            let forced = self.force.replaces(container, self.policy);
+            if differing.is_empty() && !forced && self.is_up(container) {
+                if keep.len() < self.spec.replicas as usize {
+                    keep.push(*container);
+                }
+            } else if differing.is_empty() && !forced {
+                causes.insert(Cause::NotRunning(state_word(container)));
+            } else {
+                causes.extend(differing);
+            }
+        }
+        (keep, causes)
+    }
+
+    fn is_up(&self, container: &ObservedContainer) -> bool {
+        match container.state {
+            ContainerState::Running | ContainerState::Restarting => true,
+            ContainerState::Exited(code) => {
+                code == 0 && is_job(self.spec, self.project) && !self.was_to_leave(container)
+            }
+            ContainerState::Created | ContainerState::Paused | ContainerState::Dead => false,
+        }
+    }
+
+    /// Whether a deployment that did not end may have stopped it: its successor was made before, and
+    /// was not started before. A successor that has ended may also have been current for a time.
+    fn was_to_leave(&self, container: &ObservedContainer) -> bool {
+        let unfinished = |c: &ObservedContainer| {
+            c.deployment.is_some_and(|n| self.policy.unfinished.contains(&n))
+        };
+        self.others.iter().filter(|other| other.number == container.number).any(|other| {
+            let later = other.started_ms > container.started_ms;
+            let at_work = is_active(other) || unfinished(other);
+            other.state == ContainerState::Created || (later && at_work)
+        })
+    }
+
+    /// Whether this is a job that is not run. Going back, since an old migration on a newer
+    /// database fails or destroys; and in a restart, unless its name was given, since what has
+    /// ended cannot be restarted.
+    fn counts_as_done(&self) -> bool {
+        let not_asked_for = match self.policy.goal {
+            Goal::Rollback { .. } => true,
+            Goal::Restart => !self.policy.force.contains(&self.spec.name),
+            Goal::Deploy | Goal::Scale | Goal::Down | Goal::Withdraw | Goal::Abandon => false,
+        };
+        let rested = |c: &ObservedContainer| {
+            self.policy.undo.as_ref().is_some_and(|undo| undo.rested.contains(&c.id))
+        };
+        let has_ended = |c: &&ObservedContainer| {
+            c.state == ContainerState::Exited(0) && (rested(c) || !self.was_to_leave(c))
+        };
+        not_asked_for
+            && (completes(self.spec, self.project)
+                || (is_job(self.spec, self.project) && self.current.iter().any(has_ended)))
+    }
+
+    /// Of a job that counts as done: what it was run in stays, unless a container of the wanted
+    /// release is there, or it goes with the deployment that is gone back from.
+    fn keep_jobs(&self) -> (Vec<&'a ObservedContainer>, BTreeSet<Cause>) {
+        let stays = |c: &ObservedContainer| {
+            let exact = differences(c, self.spec, self.observed).is_empty();
+            let better = self.others.iter().any(|o| o.number == c.number && self.has_done(o));
+            !is_undone(c, self.policy) && (exact || !better)
+        };
+        let (keep, go): (Vec<_>, Vec<_>) = self.current.iter().copied().partition(|c| stays(c));
+        let causes = go.into_iter().flat_map(|c| differences(c, self.spec, self.observed));
+        (keep, causes.collect())
+    }
+
+    /// Containers of the wanted release in which a job was run.
+    fn finished_jobs(&self, keep: &[&ObservedContainer]) -> Vec<Fresh<'a>> {
+        let free = (1..=self.spec.replicas).filter(|n| !keep.iter().any(|c| c.number == *n));
+        free.filter_map(|number| {
+            let candidates = self.others.iter().copied();
+            let found = candidates
+                .filter(|c| c.number == number && self.has_done(c))
+                .max_by_key(|c| (c.deployment, Reverse(&c.name)))?;
+            let base = self.base(number);
+            let name = found.name.clone();
+            Some(Fresh { number, base, name, origin: Origin::Finished(found) })
+        })
+        .collect()
+    }
+
+    /// Whether this container has done the wanted job, at any time.
+    fn has_done(&self, container: &ObservedContainer) -> bool {
+        container.state == ContainerState::Exited(0)
+            && container.fields.is_some()
+            && !is_undone(container, self.policy)
+            && ReplicaName::parse(&container.name).1 != Standing::Failed
+            && differences(container, self.spec, self.observed).is_empty()
+    }
+
+    /// Containers that are exactly what is wanted, best first.
+    fn revivable(&self, keep: &[&ObservedContainer]) -> Vec<Origin<'a>> {
+        let mut found: Vec<&ObservedContainer> = self
+            .current
+            .iter()
+            .chain(self.others)
+            .copied()
+            .filter(|c| !self.force.replaces(c, self.policy))
+            .filter(|c| !keep.iter().any(|k| k.id == c.id))
+            .filter(|c| ReplicaName::parse(&c.name).1 != Standing::Failed)
+            .filter(|c| c.fields.is_some() || self.current.iter().any(|k| k.id == c.id))
+            .filter(|c| differences(c, self.spec, self.observed).is_empty())
+            .collect();
+        let rank = |c: &ObservedContainer| match c.state {
+            ContainerState::Running => 0,
+            ContainerState::Paused => 1,
+            ContainerState::Exited(_) | ContainerState::Created => 2,
+            ContainerState::Restarting | ContainerState::Dead => 3,
+        };
+        found.retain(|c| rank(c) < 3);
+        found.sort_by_key(|c| (rank(c), Reverse(c.deployment), c.name.clone()));
+        found.into_iter().filter_map(|c| self.revival(c)).collect()
+    }
+
+    /// How a container that is what is wanted comes back. A job's does only for the deployment
+    /// that it was made in, and for one that takes that over: the same job of an earlier release
+    /// is a job to be run.
+    fn revival(&self, container: &'a ObservedContainer) -> Option<Origin<'a>> {
+        let ContainerState::Exited(code) = container.state else {
+            return Some(Origin::Revive(container));
+        };
+        let trusted = container.deployment.is_some_and(|n| self.policy.trusted_jobs.contains(&n));
+        if trusted && code == 0 && is_job(self.spec, self.project) {
+            return Some(Origin::Finished(container));
+        }
+        if !completes(self.spec, self.project) {
+            return Some(Origin::Revive(container));
+        }
+        // It failed: in the deployment that it was made in, that is what its gate finds.
+        let own = container.deployment == Some(self.policy.deployment);
+        (trusted && own).then_some(Origin::Revive(container))
+    }
+
+    fn fresh(&self, keep: &[&ObservedContainer]) -> Result<Vec<Fresh<'a>>, Refusal> {
+        let spec = self.spec;
+        let mut revivable = self.revivable(keep);
+        let mut fresh = Vec::new();
+        for number in 1..=spec.replicas {
+            if keep.iter().any(|c| c.number == number)
+                || keep.len() + fresh.len() >= spec.replicas as usize
+            {
+                continue;
+            }
+            let base = self.base(number);
+            if self.observed.foreign_names.contains(&base) {
+                return Err(name_taken(spec, &base));
+            }
+            let of_number = |origin: &Origin<'_>| match origin {
+                Origin::Revive(c) | Origin::Finished(c) => c.number == number,
+                Origin::Create => false,
+            };
+            let candidate = revivable.iter().position(of_number).map(|at| revivable.remove(at));
+            let (name, origin) = match candidate {
+                Some(origin @ (Origin::Revive(c) | Origin::Finished(c))) => {
+                    (c.name.clone(), origin)
+                }
+                Some(Origin::Create) | None => (self.free_name(&base), Origin::Create),
+            };
+            fresh.push(Fresh { number, base, name, origin });
+        }
+        Ok(fresh)
+    }
+
+    fn base(&self, number: u32) -> String {
+        match &self.spec.service.container_name {
+            Some(name) => name.clone(),
+            None => format!("{}-{}-{number}", self.project.name, self.spec.name),
+        }
+    }
+
+    /// The name of a new replica until it is the live one. Those of replicas that serve are taken;
+    /// what else has one makes room.
+    fn free_name(&self, base: &str) -> String {
+        if !self.observed.containers.iter().any(|c| c.name == base) {
+            return base.to_owned();
+        }
+        let aside = |deployment| ReplicaName { base: base.to_owned(), deployment }.aside();
+        let serves = |name: &String| self.current.iter().any(|c| c.name == *name);
+        let mut numbers = self.policy.deployment..;
+        numbers.by_ref().map(aside).find(|name| !serves(name)).expect("few replicas serve")
+    }
 }
 
 /// Which containers are the service now, and which are left from other deployments.
 ///
 /// The edge knows best: whom it routes to is current, whatever its name, since a deployment may
-/// have ended between the switch and the renaming. Without a route the name tells.
+/// have ended between the switch and the renaming. Without a route the name tells; but what a
+/// deployment has left that did not end may have the name and not work yet.
 fn split_current<'a>(
     all: &[&'a ObservedContainer],
     observed: &Observed,
     spec: &ServiceSpec,
+    project: &Project,
+    policy: &Policy,
 ) -> (Vec<&'a ObservedContainer>, Vec<&'a ObservedContainer>) {
     let routed: BTreeSet<&str> = observed
         .router
@@ -190,7 +450,7 @@ fn split_current<'a>(
         if any_routed {
             routed.contains(c.id.as_str())
         } else {
-            ReplicaName::parse(&c.name).1 == Standing::Live
+            ReplicaName::parse(&c.name).1 == Standing::Live && is_proven(c, spec, project, policy)
         }
     };
     let (mut current, others): (Vec<&ObservedContainer>, Vec<&ObservedContainer>) =
@@ -211,34 +471,42 @@ fn is_active(container: &ObservedContainer) -> bool {
     matches!(container.state, ContainerState::Running | ContainerState::Restarting)
 }
 
-fn is_up(
+/// Whether the deployment that made a container got as far as seeing it work.
+fn is_proven(
     container: &ObservedContainer,
     spec: &ServiceSpec,
     project: &Project,
-    others: &[&ObservedContainer],
+    policy: &Policy,
 ) -> bool {
-    match container.state {
-        ContainerState::Running | ContainerState::Restarting => true,
-        ContainerState::Exited(code) => {
-            code == 0 && is_job(spec, project) && !was_to_leave(container, others)
-        }
-        ContainerState::Created | ContainerState::Paused | ContainerState::Dead => false,
+    let Some(deployment) = container.deployment else { return true };
+    if !policy.unfinished.contains(&deployment) {
+        return true;
     }
+    container.state == ContainerState::Exited(0)
+        && is_job(spec, project)
+        && policy.trusted_jobs.contains(&deployment)
 }
 
 /// For a job, having ended well is being up: for one that others wait for to complete, and for
 /// what nothing starts again and nobody calls.
-fn is_job(spec: &ServiceSpec, project: &Project) -> bool {
+pub(crate) fn is_job(spec: &ServiceSpec, project: &Project) -> bool {
     let service = &spec.service;
-    let completes = project
-        .services
-        .values()
-        .filter_map(|other| other.depends_on.get(&spec.name))
-        .any(|dependency| dependency.condition == Condition::CompletedSuccessfully);
     let is_called = !service.ports.is_empty()
         || !service.expose.is_empty()
         || service.healthcheck.as_ref().is_some_and(|check| !check.test.is_empty());
-    completes || (!is_started_again(service) && !is_called)
+    completes(spec, project) || (!is_started_again(service) && !is_called)
+}
+
+/// Whether others wait for the service to complete.
+fn completes(spec: &ServiceSpec, project: &Project) -> bool {
+    is_waited_for(project, &spec.name)
+}
+
+/// Whether other services wait for this one to complete: the surest sign of a job.
+#[must_use]
+pub fn is_waited_for(project: &Project, service: &str) -> bool {
+    let others = project.services.values().filter_map(|other| other.depends_on.get(service));
+    others.into_iter().any(|how| how.condition == Condition::CompletedSuccessfully)
 }
 
 /// Whether the engine starts the service's containers again by itself. The file says so, not the
@@ -251,16 +519,7 @@ fn is_started_again(service: &Service) -> bool {
     either.into_iter().flatten().any(|policy| !never(policy))
 }
 
-/// Whether a deployment that did not end may have stopped it: its successor was made before, and
-/// was not started before.
-fn was_to_leave(container: &ObservedContainer, others: &[&ObservedContainer]) -> bool {
-    others.iter().any(|other| {
-        other.number == container.number
-            && (other.state == ContainerState::Created || other.started_ms > container.started_ms)
-    })
-}
-
-fn state_word(container: &ObservedContainer) -> String {
+pub(crate) fn state_word(container: &ObservedContainer) -> String {
     match container.state {
         ContainerState::Running => "running".to_owned(),
         ContainerState::Restarting => "restarting".to_owned(),
@@ -291,75 +550,6 @@ fn differences(
     };
     causes.extend(names.into_iter().map(Cause::Field));
     causes
-}
-
-/// Containers that are exactly what is wanted, best first.
-fn revivable<'a>(
-    current: &[&'a ObservedContainer],
-    others: &[&'a ObservedContainer],
-    keep: &[&ObservedContainer],
-    spec: &ServiceSpec,
-    observed: &Observed,
-    forced: bool,
-) -> Vec<&'a ObservedContainer> {
-    if forced {
-        return Vec::new();
-    }
-    let mut found: Vec<&ObservedContainer> = current
-        .iter()
-        .chain(others)
-        .copied()
-        .filter(|c| !keep.iter().any(|k| k.id == c.id))
-        .filter(|c| ReplicaName::parse(&c.name).1 != Standing::Failed)
-        .filter(|c| c.fields.is_some() || current.iter().any(|k| k.id == c.id))
-        .filter(|c| differences(c, spec, observed).is_empty())
-        .collect();
-    let rank = |c: &ObservedContainer| match c.state {
-        ContainerState::Running => 0,
-        ContainerState::Paused => 1,
-        ContainerState::Exited(_) | ContainerState::Created => 2,
-        ContainerState::Restarting | ContainerState::Dead => 3,
-    };
-    found.retain(|c| rank(c) < 3);
-    found.sort_by_key(|c| (rank(c), Reverse(c.deployment), c.name.clone()));
-    found
-}
-
-fn fresh<'a>(
-    spec: &ServiceSpec,
-    observed: &Observed,
-    policy: &Policy,
-    project: &Project,
-    keep: &[&ObservedContainer],
-    mut revivable: Vec<&'a ObservedContainer>,
-) -> Result<Vec<Fresh<'a>>, Refusal> {
-    let mut fresh = Vec::new();
-    for number in 1..=spec.replicas {
-        if keep.iter().any(|c| c.number == number)
-            || keep.len() + fresh.len() >= spec.replicas as usize
-        {
-            continue;
-        }
-        let base = match &spec.service.container_name {
-            Some(name) => name.clone(),
-            None => format!("{}-{}-{number}", project.name, spec.name),
-        };
-        if observed.foreign_names.contains(&base) {
-            return Err(name_taken(spec, &base));
-        }
-        let candidate =
-            revivable.iter().position(|c| c.number == number).map(|index| revivable.remove(index));
-        let (name, origin) = match candidate {
-            Some(container) => (container.name.clone(), Origin::Revive(container)),
-            None if observed.containers.iter().any(|c| c.name == base) => {
-                let aside = ReplicaName { base: base.clone(), deployment: policy.deployment };
-                (aside.aside(), Origin::Create)
-            }
-            None => (base.clone(), Origin::Create),
-        };
-        fresh.push(Fresh { number, base, name, origin });
-    }
-    Ok(fresh)
 }
 
 fn name_taken(spec: &ServiceSpec, base: &str) -> Refusal {

@@ -279,6 +279,8 @@ fn start(state: &mut State, name: &str, doing: &str) -> Result<(), EngineError> 
         }
     }
     state.attach(&id);
+    let what = (container.service().to_owned(), container.image_reference.clone());
+    *state.starts.entry(what).or_default() += 1;
     let now = state.now_ms();
     let container = state.containers.get_mut(&id).expect("just found");
     container.state = ContainerState::Running;

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use shiplap_model::{
-    Deployment, DeploymentState, Journal, JournalEntry, JournalFact, Lease, LeaseHeld, LeaseKey,
-    Ledger, LedgerError, NewDeployment, Outcome, Resumption, Rules, Scope, Secret, StoredRelease,
+    Deployment, DeploymentState, Journal, JournalEntry, JournalFact, JournalState, Lease,
+    LeaseHeld, LeaseKey, Ledger, LedgerError, NewDeployment, Outcome, Resumption, Rules, Scope,
+    Secret, StoredRelease,
 };
 use tokio::time::Instant;
 
@@ -18,13 +19,13 @@ struct Record {
     deployment: Deployment,
     binding: Secret<Vec<u8>>,
     journal: Journal,
+    state: JournalState,
 }
 
 impl Record {
     /// Adds what may follow.
     fn add(&mut self, fact: JournalFact) -> Result<(), LedgerError> {
-        let mut state = self.journal.state().expect("only what may follow was added");
-        state.admit(&fact).map_err(|illegal| LedgerError::Illegal {
+        self.state.admit(&fact).map_err(|illegal| LedgerError::Illegal {
             scope: self.deployment.scope.clone(),
             number: self.deployment.number,
             reason: illegal.to_string(),
@@ -195,7 +196,8 @@ impl Ledger for MemoryLedger {
             let binding = new.binding.clone();
             let generation = new.lease.generation;
             let journal = Journal { generation, rules: Rules::Checked, facts: Vec::new() };
-            inner.records.push(Record { deployment, binding, journal });
+            let state = JournalState::begun(generation, Rules::Checked);
+            inner.records.push(Record { deployment, binding, journal, state });
             number
         };
         fate.end().await.map_err(|_| injected())?;

@@ -200,6 +200,8 @@ pub struct State {
     pub stuck_requests: BTreeMap<String, u64>,
     /// What must never happen and did.
     pub violations: Vec<String>,
+    /// How often containers of a service were started with an image.
+    pub starts: BTreeMap<(String, String), u32>,
     pub(crate) generation: u64,
     born: Instant,
     made: u64,
@@ -223,6 +225,7 @@ impl Default for State {
             busy_ports: BTreeSet::new(),
             stuck_requests: BTreeMap::new(),
             violations: Vec::new(),
+            starts: BTreeMap::new(),
             generation: 0,
             born: Instant::now(),
             made: 0,

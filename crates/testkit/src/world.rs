@@ -123,6 +123,12 @@ impl World {
         }
     }
 
+    /// How often containers of a service were started with an image.
+    #[must_use]
+    pub fn starts(&self, service: &str, image: &str) -> u32 {
+        self.state().starts.get(&(service.to_owned(), image.to_owned())).copied().unwrap_or(0)
+    }
+
     /// What must never happen and did.
     #[must_use]
     pub fn violations(&self) -> Vec<String> {

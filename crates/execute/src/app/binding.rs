@@ -114,6 +114,28 @@ pub(super) fn write(assembled: &Assembled) -> Secret<Vec<u8>> {
     Secret::new(serde_json::to_vec(&stored).expect("a binding is JSON"))
 }
 
+/// Whether two releases are the same images in the same numbers. What is not known is not the same.
+pub(super) fn same_release(one: &StoredRelease, other: &StoredRelease) -> bool {
+    let same_image = |a: &StoredImage, b: &StoredImage| {
+        let by_id = a.id.is_some() && a.id == b.id;
+        let by_digest = a.digest.is_some() && a.digest == b.digest;
+        a.reference == b.reference && (by_id || by_digest)
+    };
+    let same_service = |name: &String, a: &StoredService| {
+        let other = other.services.get(name);
+        other.is_some_and(|b| a.replicas == b.replicas && same_image(&a.image, &b.image))
+    };
+    one.services.len() == other.services.len()
+        && one.services.iter().all(|(name, service)| same_service(name, service))
+}
+
+/// Whether two bindings hold the same values.
+pub(super) fn same(one: &Secret<Vec<u8>>, other: &Secret<Vec<u8>>) -> bool {
+    let value =
+        |bytes: &Secret<Vec<u8>>| serde_json::from_slice::<serde_json::Value>(bytes.expose()).ok();
+    value(one).is_some_and(|one| Some(one) == value(other))
+}
+
 /// A binding as read: everything of a desired state but the images.
 pub(super) struct Read {
     pub project: Project,

@@ -2,18 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
 use shiplap_compose::model::Project;
 use shiplap_model::{
-    Action, Deployment, DeploymentState, Desired, Goal, ImagePin, LeaseKey, LedgerError,
-    NewDeployment, Observed, Outcome, Plan, Scope, StoredRelease,
+    Action, ContainerState, Deployment, DeploymentState, Desired, Goal, ImagePin, LeaseKey,
+    LedgerError, NewDeployment, Observed, ObservedContainer, Outcome, Plan, Scope, StoredBefore,
+    StoredContainer, StoredRelease, StoredRequest,
 };
 use shiplap_plan::{Policy, Selection};
 
+use super::claim::Claim;
 use super::desired::{Assembled, Contents, assemble, contents};
-use super::{App, AppError, Intent, Planned, Report, Request, Source, binding, images};
+use super::interrupted::{is_open, without_end};
+use super::{App, AppError, Choice, Intent, Planned, Report, Request, Source, binding, images};
 use crate::{Event, Run, execute, now_ms};
 
 /// How long a lease lasts unless renewed: a deployer that is gone blocks nobody for longer.
@@ -22,7 +24,7 @@ pub(super) const LEASE_TTL: Duration = Duration::from_secs(30);
 const LEASE_RENEWAL: Duration = Duration::from_secs(10);
 
 /// How far back is looked for a deployment to build on.
-const LOOK_BACK: u32 = 100;
+pub(super) const LOOK_BACK: u32 = 100;
 
 impl App {
     /// Plans, and changes nothing.
@@ -30,10 +32,16 @@ impl App {
     /// # Errors
     /// See [`AppError`].
     pub async fn plan(&self, intent: &Intent<'_>, request: &Request) -> Result<Planned, AppError> {
+        if let Some(unfinished) = self.unfinished(&intent.scope()).await?
+            && let Claim::IsTheSame(choice) = self.claim(intent, request, &unfinished).await?
+        {
+            return self.plan_to_settle(&unfinished, choice, request).await;
+        }
         Ok(self.prepare(intent, request, None).await?.planned)
     }
 
-    /// Plans under the lease, asks, and carries out what was shown.
+    /// Plans under the lease, asks, and carries out what was shown. Where a deployment that did not
+    /// end has to be settled before, that is shown and asked about first.
     ///
     /// # Errors
     /// See [`AppError`]. What goes wrong once it has begun is in the [`Report`].
@@ -41,23 +49,35 @@ impl App {
         &self,
         intent: &Intent<'_>,
         request: &Request,
-        approve: impl FnOnce(&Plan) -> F,
+        approve: impl Fn(&Plan) -> F,
     ) -> Result<Report, AppError>
     where
         F: Future<Output = bool>,
     {
         let began = now_ms();
-        let scope = intent.scope();
         // Mostly there is nothing to do. Then nothing is written either, and nobody is kept out.
         let ahead = self.look_ahead(intent, request).await?;
         if let Some(ahead) = &ahead
             && ahead.planned.plan.is_empty()
         {
-            return Ok(not_begun(&ahead.planned.plan, Outcome::Done, Declined::No, began));
+            return Ok(Report::nothing(began, ahead.planned.plan.clone()));
         }
-        let lease = self.ledger.acquire(&scope, &self.who, LEASE_TTL).await??.key;
+        self.with_lease(&intent.scope(), async |lease| {
+            self.under_lease(intent, request, &approve, lease, ahead, began).await
+        })
+        .await
+    }
+
+    /// Does something under the lease of a scope, which is renewed meanwhile.
+    pub(super) async fn with_lease<T>(
+        &self,
+        scope: &Scope,
+        work: impl AsyncFnOnce(&LeaseKey) -> Result<T, AppError>,
+    ) -> Result<T, AppError> {
+        let lease = self.ledger.acquire(scope, &self.who, LEASE_TTL).await??.key;
         let renewer = tokio::spawn(renew(self.clone(), lease.clone()));
-        let result = self.under_lease(intent, request, approve, &lease, ahead, began).await;
+        // On the heap: what is done under a lease is long, and several of it are nested.
+        let result = Box::pin(work(&lease)).await;
         renewer.abort();
         self.ledger.release(&lease).await?;
         result
@@ -75,7 +95,7 @@ impl App {
             return Ok(None);
         }
         let newest = self.ledger.deployments(&scope, 1).await?;
-        if newest.iter().any(|d| d.state == DeploymentState::Unfinished) {
+        if newest.iter().any(is_open) {
             return Ok(None);
         }
         let prepared = self.prepare(intent, request, None).await;
@@ -88,7 +108,7 @@ impl App {
         &self,
         intent: &Intent<'_>,
         request: &Request,
-        approve: impl FnOnce(&Plan) -> F,
+        approve: &impl Fn(&Plan) -> F,
         lease: &LeaseKey,
         ahead: Option<Prepared>,
         began: i64,
@@ -96,14 +116,42 @@ impl App {
     where
         F: Future<Output = bool>,
     {
-        self.close_interrupted(lease).await?;
-        let Prepared { assembled, planned, .. } = self.prepare(intent, request, ahead).await?;
+        let mut settled = None;
+        if let Some(unfinished) = self.unfinished(&lease.scope).await? {
+            match self.claim(intent, request, &unfinished).await? {
+                Claim::IsTheSame(choice) => {
+                    let settling = self.settle(&unfinished, choice, request, approve, lease, began);
+                    return Box::pin(settling).await;
+                }
+                Claim::SettleFirst => {
+                    let choice = Choice::Settle(request.on_interrupted);
+                    let settling = self.settle(&unfinished, choice, request, approve, lease, began);
+                    let report = Box::pin(settling).await?;
+                    if report.declined || report.outcome == Outcome::Stuck {
+                        return Ok(report);
+                    }
+                    settled = Some(Box::new(report));
+                }
+                Claim::TakesOver => {
+                    let number = unfinished.number();
+                    let what = unfinished.last_words();
+                    self.reporter.event(Event::Notice(format!(
+                        "deployment {number} was interrupted ({what}); this one starts from what \
+                         it left"
+                    )));
+                }
+            }
+        }
+        let prepared = self.prepare(intent, request, ahead).await?;
+        let Prepared { assembled, planned, policy, .. } = prepared;
         let plan = planned.plan.clone();
+        let report = Report { settled, ..Report::nothing(began, plan.clone()) };
         if plan.is_empty() {
-            return Ok(not_begun(&plan, Outcome::Done, Declined::No, began));
+            self.close_all(lease, "nothing of it was left to be done or undone").await?;
+            return Ok(report);
         }
         if !approve(&plan).await {
-            return Ok(not_begun(&plan, Outcome::Failed, Declined::Yes, began));
+            return Ok(Report { declined: true, outcome: Outcome::Failed, ..report });
         }
         let number = self
             .ledger
@@ -115,25 +163,16 @@ impl App {
                 release: binding::release(&assembled.desired, &Default::default()),
                 binding: binding::write(&assembled),
                 plan: shiplap_plan::to_json(&plan),
-                request: Default::default(),
+                request: stored(&policy, &planned.observed, &assembled.desired.project),
                 lease: lease.clone(),
             })
             .await?;
-        let desired = Arc::new(assembled.desired);
-        let run = Run {
-            engine: self.engine.clone(),
-            router: self.router.clone(),
-            ledger: self.ledger.clone(),
-            reporter: self.reporter.clone(),
-            cancel: self.cancel.clone(),
-            lease: lease.clone(),
-            number,
-            desired: desired.clone(),
-            keep_failed: request.keep_failed,
-        };
+        self.close_older(lease, number, &format!("taken over by deployment {number}")).await?;
+        let run = self.run(lease, number, assembled.desired);
+        let run = Run { keep_failed: request.keep_failed, ..run };
         let execution = execute(&run, &plan).await;
         let frozen = frozen(&plan, &planned.observed);
-        let release = binding::release(&desired, &execution.images);
+        let release = binding::release(&run.desired, &execution.images);
         let reason = execution.reason.as_deref();
         let ended = self.ledger.end(lease, number, execution.outcome, reason, &release).await;
         let mut left = execution.left;
@@ -145,31 +184,28 @@ impl App {
             outcome: execution.outcome,
             reason: execution.reason,
             left,
-            plan,
             took_ms: now_ms() - began,
-            declined: false,
             frozen,
+            ..report
         })
     }
 
-    /// Deployments that nobody is at any more are closed: we hold the lease.
-    async fn close_interrupted(&self, lease: &LeaseKey) -> Result<(), AppError> {
-        for deployment in self.ledger.deployments(&lease.scope, LOOK_BACK).await? {
-            if deployment.state == DeploymentState::Unfinished {
-                self.ledger
-                    .end(
-                        lease,
-                        deployment.number,
-                        Outcome::Interrupted,
-                        Some("its deployer ended before it did"),
-                        &deployment.release,
-                    )
-                    .await?;
-                self.reporter.event(Event::Notice(format!(
-                    "deployment {} was interrupted; this one starts from what it left",
-                    deployment.number
-                )));
-            }
+    /// Deployments of which the ledger holds no end come to nothing.
+    async fn close_all(&self, lease: &LeaseKey, reason: &str) -> Result<(), AppError> {
+        self.close_older(lease, u64::MAX, reason).await
+    }
+
+    /// Those among them that are older than one.
+    pub(super) async fn close_older(
+        &self,
+        lease: &LeaseKey,
+        than: u64,
+        reason: &str,
+    ) -> Result<(), AppError> {
+        let history = self.ledger.deployments(&lease.scope, LOOK_BACK).await?;
+        for older in without_end(&history).filter(|older| older.number < than) {
+            let (number, release) = (older.number, &older.release);
+            self.ledger.end(lease, number, Outcome::Interrupted, Some(reason), release).await?;
         }
         Ok(())
     }
@@ -191,6 +227,7 @@ impl App {
             }
             _ => self.assembled(intent, request, &history).await?,
         };
+        let aftermath = self.aftermath(&history).await?;
         let mut policy = Policy {
             goal: intent.goal(&history),
             remove_orphans: request.remove_orphans,
@@ -198,10 +235,12 @@ impl App {
             standby: request.standby,
             version: self.version.clone(),
             selection: request.selection(),
+            unfinished: aftermath.unfinished,
+            trusted_jobs: aftermath.trusted_jobs,
             ..Policy::deploy(history.first().map_or(0, |newest| newest.number) + 1)
         };
         match intent {
-            Intent::Restart(_) => policy.force = forced(&policy.selection, &assembled.desired),
+            Intent::Restart(_) => policy.force = restarted(&policy.selection, &assembled.desired),
             Intent::Scale { replicas, .. } => {
                 policy.selection = Selection::Only(replicas.keys().cloned().collect());
             }
@@ -213,7 +252,8 @@ impl App {
         }
         let plan = shiplap_plan::plan(&assembled.desired, &observed, &policy)
             .map_err(AppError::Refused)?;
-        Ok(Prepared { history, assembled, planned: Planned { plan, observed } })
+        let planned = Planned { plan, observed, resumes: None };
+        Ok(Prepared { history, assembled, planned, policy })
     }
 
     /// What is, the edge included.
@@ -293,11 +333,14 @@ impl App {
         Ok(Basis::Earlier(deployment, self.read_binding(deployment).await?))
     }
 
-    async fn read_binding(&self, deployment: &Deployment) -> Result<binding::Read, AppError> {
+    pub(super) async fn read_binding(
+        &self,
+        deployment: &Deployment,
+    ) -> Result<binding::Read, AppError> {
         binding::read(&self.ledger.binding(&deployment.scope, deployment.number).await?)
     }
 
-    async fn pins(
+    pub(super) async fn pins(
         &self,
         project: &Project,
         request: &Request,
@@ -305,7 +348,7 @@ impl App {
         images::pin_all(self.engine.as_ref(), project, &request.selection(), request.images).await
     }
 
-    async fn assemble_files(
+    pub(super) async fn assemble_files(
         &self,
         source: &Source,
         project: &Project,
@@ -365,7 +408,7 @@ impl App {
     }
 
     /// A desired state for taking a project down: its images do not matter.
-    fn bare(&self, mut project: Project, scope: &Scope) -> Assembled {
+    pub(super) fn bare(&self, mut project: Project, scope: &Scope) -> Assembled {
         project.name.clone_from(&scope.project);
         let pins = project.services.keys().map(|name| (name.clone(), nameless())).collect();
         let place = (String::new(), Vec::new());
@@ -389,10 +432,11 @@ struct Prepared {
     history: Vec<Deployment>,
     assembled: Assembled,
     planned: Planned,
+    policy: Policy,
 }
 
 /// What the files say, with the tags that the user set instead.
-fn project_of(source: &Source, request: &Request) -> Project {
+pub(super) fn project_of(source: &Source, request: &Request) -> Project {
     let mut project = source.loaded.project.clone();
     for (name, tag) in &request.set {
         if let Some(service) = project.services.get_mut(name) {
@@ -414,27 +458,6 @@ fn scaled(intent: &Intent<'_>, mut assembled: Assembled) -> Assembled {
     assembled
 }
 
-/// Whether the user said no.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Declined {
-    No,
-    Yes,
-}
-
-/// The report of what did not even begin.
-fn not_begun(plan: &Plan, outcome: Outcome, declined: Declined, began: i64) -> Report {
-    Report {
-        number: None,
-        outcome,
-        reason: None,
-        left: Vec::new(),
-        plan: plan.clone(),
-        took_ms: now_ms() - began,
-        declined: declined == Declined::Yes,
-        frozen: Vec::new(),
-    }
-}
-
 fn nameless() -> ImagePin {
     ImagePin {
         reference: "-".to_owned(),
@@ -446,7 +469,7 @@ fn nameless() -> ImagePin {
 }
 
 /// Ids of the containers that a plan freezes.
-fn frozen(plan: &Plan, observed: &Observed) -> Vec<String> {
+pub(super) fn frozen(plan: &Plan, observed: &Observed) -> Vec<String> {
     let names: Vec<&String> = plan
         .steps
         .iter()
@@ -475,6 +498,41 @@ async fn renew(app: App, lease: LeaseKey) {
     }
 }
 
+/// What resuming a deployment needs to know of what it was asked, and of what there was.
+fn stored(policy: &Policy, observed: &Observed, project: &str) -> StoredRequest {
+    let container = |c: &ObservedContainer| StoredContainer {
+        id: c.id.clone(),
+        name: c.name.clone(),
+        service: c.service.clone(),
+        running: matches!(c.state, ContainerState::Running | ContainerState::Restarting),
+        restart: c.facts.get("restart").and_then(|r| r.as_str()).unwrap_or("no").to_owned(),
+    };
+    let own = observed.networks.iter().filter(|(_, n)| n.project.as_deref() == Some(project));
+    StoredRequest {
+        version: 1,
+        services: match &policy.selection {
+            Selection::All => None,
+            Selection::Only(names) => Some(names.clone()),
+        },
+        force: policy.force.clone(),
+        remove_orphans: policy.remove_orphans,
+        remove_volumes: policy.remove_volumes,
+        before: StoredBefore {
+            containers: observed.containers.iter().map(container).collect(),
+            networks: own.map(|(name, _)| name.clone()).collect(),
+        },
+    }
+}
+
+/// What a restart replaces: a job only if it was named, since what has ended cannot be restarted.
+fn restarted(selection: &Selection, desired: &Desired) -> BTreeSet<String> {
+    let mut services = forced(selection, desired);
+    if *selection == Selection::All {
+        services.retain(|name| !shiplap_plan::is_waited_for(&desired.compose, name));
+    }
+    services
+}
+
 fn forced(selection: &Selection, desired: &Desired) -> BTreeSet<String> {
     desired.services.keys().filter(|name| selection.contains(name)).cloned().collect()
 }
@@ -484,7 +542,7 @@ fn newest_done(history: &[Deployment]) -> Option<&Deployment> {
     history.iter().find(|deployment| is_done(deployment)).filter(|d| d.kind != "down")
 }
 
-fn is_done(deployment: &Deployment) -> bool {
+pub(super) fn is_done(deployment: &Deployment) -> bool {
     matches!(deployment.state, DeploymentState::Ended { outcome: Outcome::Done, .. })
 }
 

@@ -2,7 +2,7 @@
 
 use shiplap_model::{Deployment, LeaseHeld, ObservedContainer, ReplicaName, RouterState, Standing};
 
-use super::{App, AppError, Source};
+use super::{App, AppError, Source, Unfinished};
 
 /// One service.
 #[derive(Debug, Clone)]
@@ -28,6 +28,8 @@ pub struct Status {
     pub current: Option<Deployment>,
     /// The newest deployment, however it went.
     pub newest: Option<Deployment>,
+    /// The deployment that did not end, if there is one.
+    pub unfinished: Option<Unfinished>,
     /// Who is deploying.
     pub holder: Option<LeaseHeld>,
 }
@@ -69,6 +71,7 @@ impl App {
             router: router?,
             current: current.map(|(deployment, _)| deployment.clone()),
             newest: history.first().cloned(),
+            unfinished: self.unfinished(&scope).await?,
             holder: self.ledger.holder(&scope).await?,
         })
     }

@@ -1,5 +1,6 @@
 //! Going back.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -19,6 +20,10 @@ const FINISH_LIMIT: Duration = Duration::from_secs(10);
 ///
 /// A step that began and did not finish is undone as well: its effect may be there, and undoing
 /// what is not there does nothing.
+///
+/// Where one cannot be undone, what it was built on stays too. With `2 <-1 start new`, `3 <-2
+/// switch to new`: while the switch stands, stopping the new replica would leave nobody to answer;
+/// and while a new writer runs, starting the old one would make two.
 pub(super) async fn unwind(
     run: &Run,
     plan: &Plan,
@@ -28,12 +33,19 @@ pub(super) async fn unwind(
 ) -> Vec<String> {
     let order: Vec<StepId> = forward.finished.iter().chain(&forward.begun).rev().copied().collect();
     let mut left = Vec::new();
+    let mut needed: BTreeSet<StepId> = BTreeSet::new();
     let mut announced = false;
     // Undoing is not to be interrupted by what caused it.
     let run = &Run { cancel: Cancel::default(), ..again(run) };
     for id in order {
         let step = plan.steps.iter().find(|step| step.id == id).expect("steps of this plan");
-        let Some(what) = words(run, step) else { continue };
+        let words = words(run, step);
+        if needed.contains(&id) {
+            needed.extend(&step.after);
+            left.extend(words.map(|what| format!("{what}: not done, since it is still needed")));
+            continue;
+        }
+        let Some(what) = words else { continue };
         if !announced {
             announced = true;
             run.reporter.event(Event::Unwinding { reason: reason.to_owned() });
@@ -59,6 +71,7 @@ pub(super) async fn unwind(
                     reason: text.clone(),
                 });
                 left.push(format!("{what}: {text}"));
+                needed.extend(&step.after);
             }
         }
     }

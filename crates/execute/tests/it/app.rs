@@ -304,30 +304,6 @@ fn down_leaves_nothing_but_volumes_and_what_came_before_cannot_be_rolled_back_to
 }
 
 #[test]
-fn an_interrupted_deployment_is_closed_by_the_next() {
-    paused(async {
-        let bench = Bench::new();
-        bench.deploy(V1).await;
-        let next = with("api:v2", "hello", "blue");
-        bench.world.trouble_on("ledger.record Started switch", Trouble::Hang);
-        let source = Bench::source(&next);
-        let intent = Intent::Deploy(&source);
-        let request = Request::default();
-        tokio::select! {
-            _ = bench.carry_out(&intent, &request) => panic!("it hangs"),
-            () = bench.world.hung() => {}
-        }
-        bench.world.calm();
-        bench.world.ledger().holder_dies(&scope());
-        let report = bench.deploy(&next).await;
-        assert_eq!(report.number, Some(3));
-        let outcomes = bench.outcomes().await;
-        assert_eq!(outcomes[1], (2, "deploy".to_owned(), Some(Outcome::Interrupted)));
-        assert!(bench.events.text().contains("deployment 2 was interrupted"));
-    });
-}
-
-#[test]
 fn of_two_deployers_the_second_is_told_who_the_first_is() {
     paused(async {
         let bench = Bench::new();

@@ -4,6 +4,7 @@ mod app;
 mod crashes;
 mod failures;
 mod gates;
+mod resuming;
 mod shapes;
 mod success;
 mod support;

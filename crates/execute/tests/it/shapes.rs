@@ -1,5 +1,6 @@
 //! Changes of every kind that the planner knows.
 
+use crate::resuming::shop::{Act, Change};
 use crate::support::{Old, Shape};
 
 const API: &str = r#"
@@ -186,5 +187,36 @@ pub fn projects() -> Vec<&'static str> {
         ANONYMOUS,
         ANONYMOUS_2,
         PULLED,
+    ]
+}
+
+/// Changes that only the use cases know.
+pub fn used() -> Vec<Change> {
+    vec![
+        Change { name: "down", old: Old::Deployed(&[STACK]), act: Act::Down, new: None },
+        Change {
+            name: "scale by command",
+            old: Old::Deployed(&[API]),
+            act: Act::Scale(API, "api", 3),
+            new: Some(API_THREE_REPLICAS),
+        },
+        Change {
+            name: "restart",
+            old: Old::Deployed(&[STACK]),
+            act: Act::Restart(STACK),
+            new: Some(STACK),
+        },
+        Change {
+            name: "rollback with a job",
+            old: Old::Deployed(&[STACK, STACK_2]),
+            act: Act::Rollback,
+            new: Some(STACK),
+        },
+        Change {
+            name: "services come and go",
+            old: Old::Deployed(&[API]),
+            act: Act::Deploy(STORE_AND_API_2),
+            new: Some(STORE_AND_API_2),
+        },
     ]
 }

@@ -192,12 +192,16 @@ pub fn request() -> StoredRequest {
         id: "0a1b".into(),
         name: "shop-web-1".into(),
         service: "web".into(),
+        running: true,
         restart: "always".into(),
     };
     StoredRequest {
         version: 1,
         services: Some(["web".to_owned()].into()),
-        before: StoredBefore { running: vec![web], networks: ["shop_default".to_owned()].into() },
+        before: StoredBefore {
+            containers: vec![web],
+            networks: ["shop_default".to_owned()].into(),
+        },
         ..StoredRequest::default()
     }
 }
@@ -206,6 +210,7 @@ pub fn request() -> StoredRequest {
 pub fn resumption(direction: Direction) -> Resumption {
     Resumption {
         who: "bob@ci".into(),
+        message: Some("the disk was full".into()),
         generation: 0,
         direction,
         found: vec!["step 1 (pull b on vm1) had begun".into()],

@@ -9,7 +9,7 @@ use shiplap_model::{Desired, Refusal};
 ///
 /// # Errors
 /// `dependency-cycle`, naming the services on it.
-pub(super) fn order(desired: &Desired) -> Result<Vec<&str>, Refusal> {
+pub(crate) fn order(desired: &Desired) -> Result<Vec<&str>, Refusal> {
     let mut order: Vec<&str> = Vec::new();
     let mut done: BTreeSet<&str> = BTreeSet::new();
     while order.len() < desired.services.len() {

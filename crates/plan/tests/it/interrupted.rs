@@ -99,8 +99,9 @@ fn started_beside_and_not_wanted_any_more() {
     "#,
         expect![[r#"
             = api  unchanged
-            1 step
-            1                remove shop-api-1.d6
+            2 steps
+            1                drain shop-api-1.d6
+            2   <-1          remove shop-api-1.d6
         "#]],
     );
 }

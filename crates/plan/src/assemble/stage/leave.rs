@@ -12,7 +12,8 @@ use super::look::pools_with;
 use super::retire::{remove, rest};
 use super::{Steps, gives_up_port};
 use crate::assemble::Context;
-use crate::service::ServicePlan;
+use crate::orphans::goes;
+use crate::service::{ServicePlan, is_undone};
 
 pub(super) fn watch(context: &Context<'_>, steps: &mut Steps, after: &[StepId]) -> Vec<StepId> {
     let mut containers = Vec::new();
@@ -22,8 +23,11 @@ pub(super) fn watch(context: &Context<'_>, steps: &mut Steps, after: &[StepId]) 
         if service.kind != ChangeKind::Replace || service.gate.completes {
             continue;
         }
-        containers.extend(service.fresh.iter().map(|fresh| fresh.name.clone()));
-        window = window.max(monitor(context, service));
+        let before = containers.len();
+        containers.extend(service.starting().map(|fresh| fresh.name.clone()));
+        if containers.len() > before {
+            window = window.max(monitor(context, service));
+        }
     }
     if containers.is_empty() || window.is_zero() {
         return after.to_vec();
@@ -42,8 +46,10 @@ pub(super) fn tidy(context: &Context<'_>, steps: &mut Steps, after: &[StepId]) {
         let service = &context.services[name];
         let mut discarded = BTreeMap::new();
         for old in &service.discard {
+            // It may have been routed to when a deployment ended that was on its way back.
+            let before = drained(context, steps, service, old, after);
             let action = remove(service, old, AnonymousVolumes::Remove);
-            let id = steps.push(Phase::Tidy, Some(name), action, after.iter().copied());
+            let id = steps.push(Phase::Tidy, Some(name), action, before);
             discarded.insert(old.name.clone(), id);
         }
         let gone = if service.changes() {
@@ -68,9 +74,9 @@ pub(super) fn tidy(context: &Context<'_>, steps: &mut Steps, after: &[StepId]) {
         let action = Action::RemoveHolder { name: name.clone() };
         steps.push(Phase::Tidy, None, action, after.iter().copied());
     }
-    if context.policy.remove_orphans {
+    {
         for (name, containers) in &context.orphans {
-            for container in containers {
+            for container in containers.iter().filter(|c| goes(c, context.policy)) {
                 let mut before = after.to_vec();
                 let pools = pools_with(context, container);
                 if container.state.is_running() && !pools.is_empty() {
@@ -90,6 +96,43 @@ pub(super) fn tidy(context: &Context<'_>, steps: &mut Steps, after: &[StepId]) {
             }
         }
     }
+    remove_networks(context, steps);
+}
+
+/// Networks that the deployment made which is gone back from, when nothing is in them any more.
+fn remove_networks(context: &Context<'_>, steps: &mut Steps) {
+    let Some(before) = context.policy.undo.as_ref().and_then(|undo| undo.networks.as_ref()) else {
+        return;
+    };
+    let wanted = |name: &String| {
+        context.desired.compose.networks.values().any(|n| n.name.as_ref() == Some(name))
+    };
+    let all: Vec<StepId> = steps.steps.iter().map(|step| step.id).collect();
+    for (name, network) in &context.observed.networks {
+        let own = network.project.as_deref() == Some(context.desired.project.as_str());
+        if own && !before.contains(name) && !wanted(name) {
+            let action = Action::RemoveNetwork { name: name.clone() };
+            steps.push(Phase::Tidy, None, action, all.clone());
+        }
+    }
+}
+
+/// What a replica has in flight ends, if it may have any. Returns what to wait for.
+fn drained(
+    context: &Context<'_>,
+    steps: &mut Steps,
+    service: &ServicePlan<'_>,
+    old: &ObservedContainer,
+    after: &[StepId],
+) -> Vec<StepId> {
+    let name = service.spec.name.as_str();
+    let pools: Vec<PoolKey> = context.pools_of(name).into_iter().collect();
+    if !old.state.is_running() || pools.is_empty() {
+        return after.to_vec();
+    }
+    let containers = vec![old.name.clone()];
+    let drain = Action::Drain { pools, containers, limit: context.policy.limits.drain };
+    vec![steps.push(Phase::Tidy, Some(name), drain, after.iter().copied())]
 }
 
 /// Old replicas finish, stop, and give up the name. Returns the last steps. `discarded` are the
@@ -110,16 +153,8 @@ pub(super) fn leave(
     let mut last = Vec::new();
     for old in &service.leave {
         let stopped = service.stops_in_place(old) || gives_up_port(context, service, old);
-        let mut before = after.to_vec();
-        let pools: Vec<PoolKey> = context.pools_of(&service.spec.name).into_iter().collect();
-        if !stopped && old.state.is_running() && !pools.is_empty() {
-            let drain = Action::Drain {
-                pools,
-                containers: vec![old.name.clone()],
-                limit: context.policy.limits.drain,
-            };
-            before = vec![steps.push(Phase::Tidy, name, drain, before)];
-        }
+        let mut before =
+            if stopped { after.to_vec() } else { drained(context, steps, service, old, after) };
         if old.state == ContainerState::Created {
             // It never ran: there is nothing to go back to.
             let action = remove(service, old, AnonymousVolumes::Remove);
@@ -128,6 +163,11 @@ pub(super) fn leave(
         }
         if !is_replaced(old) {
             let action = remove(service, old, AnonymousVolumes::Keep);
+            last.push(steps.push(Phase::Tidy, name, action, before));
+            continue;
+        }
+        if is_undone(old, context.policy) {
+            let action = remove(service, old, AnonymousVolumes::Remove);
             last.push(steps.push(Phase::Tidy, name, action, before));
             continue;
         }

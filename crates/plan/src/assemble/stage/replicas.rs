@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use shiplap_compose::model::Condition;
 use shiplap_model::{
-    Action, ContainerState, CreateReplica, HealthGate, Names, Phase, PublishedPort, RouteIntent,
-    RouteTarget, Starts, StepId,
+    Action, AnonymousVolumes, ContainerState, CreateReplica, HealthGate, Names, Phase,
+    PublishedPort, RouteIntent, RouteTarget, Starts, StepId,
 };
 
 use super::look::{engine_publishes, pool_before, project_labels};
-use super::retire::restart_of;
+use super::retire::{remove, restart_of};
 use super::{Progress, Steps};
 use crate::assemble::Context;
 use crate::service::{Fresh, Origin, ServicePlan};
@@ -22,8 +22,14 @@ pub(super) fn create<'a>(
     ready: &[StepId],
 ) {
     let service = &context.services[name];
+    let mut ready = ready.to_vec();
+    for old in &service.obstacles {
+        let action = remove(service, old, AnonymousVolumes::Remove);
+        let cleared = steps.push(Phase::Change, Some(name), action, ready.clone());
+        ready.push(cleared);
+    }
     for fresh in service.fresh.iter().filter(|f| matches!(f.origin, Origin::Create)) {
-        let mut after = ready.to_vec();
+        let mut after = ready.clone();
         for peer in peers(context, service).keys() {
             after.extend(progress.creates.get(peer.as_str()).into_iter().flatten());
         }
@@ -135,7 +141,9 @@ pub(super) fn start<'a>(
     }
     before.extend(progress.creates.get(name).into_iter().flatten());
     before.extend(progress.stops.get(name).into_iter().flatten());
-    for fresh in &service.fresh {
+    let is_job = crate::service::is_job(service.spec, &context.desired.compose);
+    let starts = if is_job { Starts::Once } else { Starts::Again };
+    for fresh in service.starting() {
         let container = fresh.name.clone();
         let action = match fresh.origin {
             Origin::Revive(old) => match old.state {
@@ -143,14 +151,19 @@ pub(super) fn start<'a>(
                 ContainerState::Paused => {
                     Some(Action::Thaw { container, restart: restart_of(&service.spec.facts) })
                 }
-                ContainerState::Created | ContainerState::Exited(_) | ContainerState::Dead => {
+                // A job that failed is not given another go by the deployment that it failed in.
+                ContainerState::Exited(_) if service.gate.completes => None,
+                ContainerState::Exited(_) | ContainerState::Dead => {
                     let restart = Some(restart_of(&service.spec.facts));
                     Some(Action::Start { container, restart, starts: Starts::Again })
                 }
+                ContainerState::Created => {
+                    let restart = Some(restart_of(&service.spec.facts));
+                    Some(Action::Start { container, restart, starts })
+                }
             },
-            Origin::Create => {
-                Some(Action::Start { container, restart: None, starts: Starts::Again })
-            }
+            Origin::Create => Some(Action::Start { container, restart: None, starts }),
+            Origin::Finished(_) => None,
         };
         // What was frozen has worked beside what it depends on: it need not wait for it.
         let thaws = matches!(action, Some(Action::Thaw { .. }));
@@ -167,7 +180,7 @@ pub(super) fn start<'a>(
         let id = steps.push(Phase::Change, Some(name), gate, after);
         progress.gates.entry(name).or_default().push(id);
     }
-    if !service.fresh.is_empty() {
+    if service.starting().next().is_some() {
         let gates = progress.gates.get(name).cloned().unwrap_or_default();
         let answered = answer(context, steps, name, &gates);
         progress.gates.entry(name).or_default().extend(answered);

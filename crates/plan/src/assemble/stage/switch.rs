@@ -94,7 +94,10 @@ pub(super) fn drop_stale(context: &Context<'_>, to: &mut RouteIntent, back: &mut
     let Some(router) = &context.observed.router else { return };
     let may_go = |service: &str| match context.services.get(service) {
         Some(plan) => plan.changes() || plan.kind == ChangeKind::Route,
-        None => context.policy.remove_orphans || !context.orphans.contains_key(service),
+        None => context
+            .orphans
+            .get(service)
+            .is_none_or(|all| all.iter().all(|c| crate::orphans::goes(c, context.policy))),
     };
     let wanted = || context.wanted.values().flatten();
     for listener in router.listeners.iter().filter(|l| may_go(&l.pool.service)) {

@@ -1,0 +1,264 @@
+//! Taking back a deployment before which there was none.
+//!
+//! There is no release to go back to, but there may have been containers: a project that Compose
+//! had started, and that the deployment was taking over. What the deployment made goes, and only
+//! that; what ran before it runs again.
+//!
+//! Nothing here is undone when it fails: undoing a way back leads to no release either. What could
+//! not be done is named, and doing it again goes on from there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shiplap_model::{
+    Action, AnonymousVolumes, Cause, Change, ChangeKind, ContainerState, Desired, Gate, Goal,
+    HealthGate, ListenerSpec, Note, Observed, ObservedContainer, Phase, Plan, PoolKey, RouteIntent,
+    RouteTarget, Starts, Step, StepId, StoredBefore, StoredContainer,
+};
+
+use crate::policy::Policy;
+use crate::service::is_undone;
+
+/// How to be again where `before` was. `desired` is what the deployment was to bring about: it
+/// tells how long services take to stop, and what they depend on. The policy names the deployments
+/// whose traces go; without that nothing does.
+#[must_use]
+pub fn withdraw(
+    desired: &Desired,
+    observed: &Observed,
+    before: &StoredBefore,
+    policy: &Policy,
+) -> Plan {
+    let mut steps = Steps::default();
+    let gone: Vec<&ObservedContainer> =
+        observed.containers.iter().filter(|c| is_undone(c, policy)).collect();
+    let returning = returning(observed, before, policy);
+    let closed = close(observed, &gone, policy, &mut steps);
+    let mut removed: BTreeMap<&str, Vec<StepId>> = BTreeMap::new();
+    for container in &gone {
+        let spec = desired.services.get(&container.service);
+        let grace = spec.and_then(|spec| spec.service.stop_grace_period?.as_std());
+        let name = container.name.clone();
+        // Volumes that it shares with a container from before stay: that one uses them.
+        let anonymous_volumes = AnonymousVolumes::Remove;
+        let action = Action::Remove { container: name, grace, anonymous_volumes };
+        let id = steps.push(Some(&container.service), action, &closed);
+        removed.entry(&container.service).or_default().push(id);
+    }
+    bring_back(desired, policy, &returning, &closed, &removed, &mut steps);
+    let all = steps.all();
+    let mut last = all.clone();
+    for holder in observed.router.iter().flat_map(|router| &router.holders) {
+        let action = Action::RemoveHolder { name: holder.spec.name.clone() };
+        last.push(steps.push(None, action, &all));
+    }
+    let kept = policy.undo.as_ref().and_then(|undo| undo.networks.as_ref());
+    for (name, network) in &observed.networks {
+        let own = network.project.as_deref() == Some(desired.project.as_str());
+        if own && kept.is_some_and(|kept| !kept.contains(name)) {
+            steps.push(None, Action::RemoveNetwork { name: name.clone() }, &last);
+        }
+    }
+    Plan {
+        project: desired.project.clone(),
+        environment: desired.environment.clone(),
+        goal: Goal::Withdraw,
+        changes: changes(&gone, &returning),
+        notes: notes(&returning),
+        steps: steps.0,
+        kept_volumes: Vec::new(),
+        replicas: BTreeMap::new(),
+    }
+}
+
+/// Collects steps.
+#[derive(Default)]
+struct Steps(Vec<Step>);
+
+impl Steps {
+    fn push(&mut self, service: Option<&str>, action: Action, after: &[StepId]) -> StepId {
+        let id = StepId(u32::try_from(self.0.len()).expect("fewer than 2^32 steps") + 1);
+        let (service, after) = (service.map(str::to_owned), after.to_vec());
+        self.0.push(Step { id, action, after, service, phase: Phase::Tidy });
+        id
+    }
+
+    fn all(&self) -> Vec<StepId> {
+        self.0.iter().map(|step| step.id).collect()
+    }
+}
+
+/// A container from before that does not run as it did.
+struct Returning<'a> {
+    container: &'a ObservedContainer,
+    was: &'a StoredContainer,
+}
+
+impl Returning<'_> {
+    fn rests(&self) -> bool {
+        self.was.running
+            && !matches!(self.container.state, ContainerState::Running | ContainerState::Restarting)
+    }
+}
+
+fn returning<'a>(
+    observed: &'a Observed,
+    before: &'a StoredBefore,
+    policy: &Policy,
+) -> Vec<Returning<'a>> {
+    let found = before.containers.iter().filter_map(|was| {
+        let container = observed.containers.iter().find(|c| c.id == was.id)?;
+        Some(Returning { container, was })
+    });
+    found
+        .filter(|r| !is_undone(r.container, policy))
+        .filter(|r| r.rests() || r.container.name != r.was.name)
+        .collect()
+}
+
+/// Closes routes that lead to nobody but what goes: what comes in waits while what is in flight
+/// ends, and then the ports are given up.
+fn close(
+    observed: &Observed,
+    gone: &[&ObservedContainer],
+    policy: &Policy,
+    steps: &mut Steps,
+) -> Vec<StepId> {
+    let Some(router) = &observed.router else { return Vec::new() };
+    let stays = |id: &str| !gone.iter().any(|c| c.id == id);
+    let leads_on = |key: &PoolKey| {
+        let pool = router.pools.get(key);
+        pool.is_some_and(|pool| pool.replicas.iter().any(|(r, _, _)| stays(&r.container_id)))
+    };
+    let dropped: BTreeSet<&PoolKey> = router.pools.keys().filter(|key| !leads_on(key)).collect();
+    let listeners = router.listeners.iter().filter(|l| !leads_on(&l.pool));
+    let drop_listeners: Vec<ListenerSpec> = listeners
+        .map(|l| ListenerSpec { address: Some(l.address), port: l.port, pool: l.pool.clone() })
+        .collect();
+    if dropped.is_empty() && drop_listeners.is_empty() {
+        return Vec::new();
+    }
+    let busy: Vec<String> = gone
+        .iter()
+        .filter(|c| c.state == ContainerState::Running)
+        .filter(|c| dropped.iter().any(|key| key.service == c.service))
+        .map(|c| c.name.clone())
+        .collect();
+    let mut after = Vec::new();
+    if !busy.is_empty() {
+        let hold = |key: &&PoolKey| RouteTarget {
+            key: (*key).clone(),
+            protocol: router.pools.get(*key).map(|pool| pool.protocol),
+            replicas: Vec::new(),
+            held: true,
+            networks: Vec::new(),
+        };
+        let to =
+            RouteIntent { pools: dropped.iter().map(hold).collect(), ..RouteIntent::default() };
+        let mut services: Vec<&str> = dropped.iter().map(|key| key.service.as_str()).collect();
+        services.dedup();
+        let what = format!("hold {}", services.join(" "));
+        let action = Action::Route { what, to, back: RouteIntent::default() };
+        let held = steps.push(None, action, &[]);
+        let pools = dropped.iter().map(|key| (*key).clone()).collect();
+        let drain = Action::Drain { pools, containers: busy, limit: policy.limits.drain };
+        after.push(steps.push(None, drain, &[held]));
+    }
+    let drop_pools = dropped.into_iter().cloned().collect();
+    let to = RouteIntent { drop_pools, drop_listeners, ..RouteIntent::default() };
+    let action = Action::Route { what: "close ports".to_owned(), to, back: RouteIntent::default() };
+    vec![steps.push(None, action, &after)]
+}
+
+fn bring_back(
+    desired: &Desired,
+    policy: &Policy,
+    returning: &[Returning<'_>],
+    closed: &[StepId],
+    removed: &BTreeMap<&str, Vec<StepId>>,
+    steps: &mut Steps,
+) {
+    let mut gates: BTreeMap<&str, Vec<StepId>> = BTreeMap::new();
+    // A project that was deployed has no cycle.
+    let order = crate::assemble::graph::order(desired).unwrap_or_default();
+    let place = |r: &&Returning<'_>| order.iter().position(|name| *name == r.was.service);
+    let mut sorted: Vec<&Returning<'_>> = returning.iter().collect();
+    sorted.sort_by_key(|r| (place(r), &r.was.name));
+    for back in sorted {
+        let service = back.was.service.as_str();
+        let mut after = closed.to_vec();
+        after.extend(removed.get(service).into_iter().flatten());
+        let spec = desired.services.get(service);
+        let needs = spec.into_iter().flat_map(|spec| spec.service.depends_on.keys());
+        after.extend(needs.filter_map(|name| gates.get(name.as_str())).flatten());
+        let container = back.container.name.clone();
+        if back.rests() {
+            let restart = back.was.restart.clone();
+            let start = if back.container.state == ContainerState::Paused {
+                Action::Thaw { container: container.clone(), restart }
+            } else {
+                let (restart, starts) = (Some(restart), Starts::Again);
+                Action::Start { container: container.clone(), restart, starts }
+            };
+            let started = steps.push(Some(service), start, &after);
+            let gate = Action::Gate { container: container.clone(), gate: gate(policy) };
+            let gated = steps.push(Some(service), gate, &[started]);
+            gates.entry(service).or_default().push(gated);
+            after = vec![gated];
+        }
+        if container != back.was.name {
+            let action = Action::Rename { from: container, to: back.was.name.clone() };
+            steps.push(Some(service), action, &after);
+        }
+    }
+}
+
+/// It worked before: its own check is enough, and where it has none, that it runs.
+fn gate(policy: &Policy) -> Gate {
+    Gate {
+        healthcheck: HealthGate::IfAny,
+        ports: Vec::new(),
+        steady: policy.limits.steady,
+        limit: policy.limits.gate,
+        completes: false,
+    }
+}
+
+fn changes(gone: &[&ObservedContainer], returning: &[Returning<'_>]) -> Vec<Change> {
+    let services: BTreeSet<&str> = gone.iter().map(|c| c.service.as_str()).collect();
+    let back: BTreeSet<&str> = returning.iter().map(|r| r.was.service.as_str()).collect();
+    let change = |service: &&str| {
+        let comes_back = back.contains(service);
+        let from = gone.iter().find(|c| c.service == *service);
+        Change {
+            service: (*service).to_owned(),
+            kind: if comes_back { ChangeKind::Replace } else { ChangeKind::Remove },
+            from_image: from.map(|c| crate::assemble::short(&c.image_id)),
+            to_image: None,
+            causes: vec![Cause::Asked],
+            strategy: None,
+            replicas: u32::from(comes_back),
+            gate: None,
+            revives: comes_back.then_some(0),
+            details: Vec::new(),
+        }
+    };
+    services.union(&back).map(change).collect()
+}
+
+fn notes(returning: &[Returning<'_>]) -> Vec<Note> {
+    let published: BTreeSet<u16> = returning
+        .iter()
+        .filter(|r| r.rests())
+        .flat_map(|r| &r.container.published)
+        .map(|port| port.host_port)
+        .collect();
+    if published.is_empty() {
+        return Vec::new();
+    }
+    let ports: Vec<String> = published.iter().map(u16::to_string).collect();
+    let text = format!(
+        "port {} moves from the edge back to the engine: requests are refused meanwhile",
+        ports.join(", ")
+    );
+    vec![Note { code: "port-moves", text }]
+}
