@@ -53,6 +53,8 @@ pub enum Command {
     Deploy(DeployArgs),
     /// Go back to an earlier deployment: its images, configuration and environment
     Rollback(RollbackArgs),
+    /// Take up a deployment that did not end: on, back, or leave it as it is
+    Resume(ResumeArgs),
     /// Show what is running
     Status,
     /// List deployments, newest first
@@ -154,6 +156,26 @@ pub struct Carry {
     /// Keep replicas that failed, stopped and renamed, for a look
     #[arg(long)]
     pub keep_failed: bool,
+    /// Which way a deployment that did not end is taken, where it has to be settled first: `auto`
+    /// (on, if all that it started works; else back), `forward` or `back`
+    #[arg(
+        long,
+        value_name = "WAY",
+        value_enum,
+        default_value_t = Way::Auto,
+        hide_possible_values = true,
+        env = "SHIPLAP_ON_INTERRUPTED",
+        hide_env = true
+    )]
+    pub on_interrupted: Way,
+}
+
+/// Which way a deployment that did not end is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Way {
+    Auto,
+    Forward,
+    Back,
 }
 
 /// `deploy`.
@@ -179,6 +201,22 @@ pub struct RollbackArgs {
     /// How long replicas are watched after the switch
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub watch: Option<Duration>,
+    #[command(flatten)]
+    pub carry: Carry,
+}
+
+/// `resume`.
+#[derive(Debug, Clone, Args)]
+pub struct ResumeArgs {
+    /// On to what it was to make current; where that fails, back
+    #[arg(long, conflicts_with_all = ["back", "abandon"])]
+    pub forward: bool,
+    /// Back to what was current before it
+    #[arg(long, conflicts_with = "abandon")]
+    pub back: bool,
+    /// Neither: what it left stays, requests that it holds are released, and it counts as ended
+    #[arg(long)]
+    pub abandon: bool,
     #[command(flatten)]
     pub carry: Carry,
 }

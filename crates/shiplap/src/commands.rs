@@ -36,6 +36,7 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Plan(args) => look::plan(&project, &args, format).await,
         Command::Deploy(args) => carry::deploy(&project, &args, format).await,
         Command::Rollback(args) => carry::rollback(&project, &args, format).await,
+        Command::Resume(args) => carry::resume(&project, &args, format).await,
         Command::Status => look::status(&project, format).await,
         Command::History(args) => look::history(&project, &args, format).await,
         Command::Retire { containers, after } => retire::retire(&project, &containers, after).await,

@@ -2,6 +2,7 @@
 
 pub mod errors;
 pub mod history;
+pub mod interrupted;
 pub mod progress;
 pub mod report;
 pub mod status;

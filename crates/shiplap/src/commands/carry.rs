@@ -5,14 +5,17 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use shiplap_execute::app::{Intent, Report, Request, Source};
+use shiplap_execute::app::{Choice, Intent, OnInterrupted, Report, Request, Source};
 use shiplap_execute::{Cancel, KeepFailed};
-use shiplap_model::Plan;
+use shiplap_model::{Outcome, Plan, Scope};
 
 use shiplap_plan::Standby;
 
 use super::{Exit, Format, pairs, refuse, request, scope, source, unsupported};
-use crate::cli::{Carry, DeployArgs, DownArgs, ProjectArgs, RollbackArgs, ScaleArgs, ServicesArgs};
+use crate::cli::{
+    Carry, DeployArgs, DownArgs, ProjectArgs, ResumeArgs, RollbackArgs, ScaleArgs, ServicesArgs,
+    Way,
+};
 use crate::output::{progress::Printer, report};
 
 pub async fn deploy(project: &ProjectArgs, args: &DeployArgs, format: Format) -> Exit {
@@ -21,7 +24,8 @@ pub async fn deploy(project: &ProjectArgs, args: &DeployArgs, format: Format) ->
         (Err(exit), _) | (_, Err(exit)) => return exit,
     };
     unsupported::warn(&source);
-    carry(&Intent::Deploy(&source), request, &args.carry, Some(&source), format).await
+    carry(&Order::Reach(&Intent::Deploy(&source)), request, &args.carry, Some(&source), format)
+        .await
 }
 
 pub async fn rollback(project: &ProjectArgs, args: &RollbackArgs, format: Format) -> Exit {
@@ -41,7 +45,7 @@ pub async fn rollback(project: &ProjectArgs, args: &RollbackArgs, format: Format
             exit => exit,
         };
     }
-    carry(&intent, request, &args.carry, None, format).await
+    carry(&Order::Reach(&intent), request, &args.carry, None, format).await
 }
 
 pub async fn restart(project: &ProjectArgs, args: &ServicesArgs, format: Format) -> Exit {
@@ -51,7 +55,8 @@ pub async fn restart(project: &ProjectArgs, args: &ServicesArgs, format: Format)
     };
     let request =
         Request { services: args.services.iter().cloned().collect(), ..Request::default() };
-    carry(&Intent::Restart(&source), request, &args.carry, Some(&source), format).await
+    carry(&Order::Reach(&Intent::Restart(&source)), request, &args.carry, Some(&source), format)
+        .await
 }
 
 pub async fn scale(project: &ProjectArgs, args: &ScaleArgs, format: Format) -> Exit {
@@ -68,7 +73,7 @@ pub async fn scale(project: &ProjectArgs, args: &ScaleArgs, format: Format) -> E
         replicas.insert(service, number);
     }
     let intent = Intent::Scale { source: &source, replicas };
-    carry(&intent, Request::default(), &args.carry, Some(&source), format).await
+    carry(&Order::Reach(&intent), Request::default(), &args.carry, Some(&source), format).await
 }
 
 pub async fn down(project: &ProjectArgs, args: &DownArgs, format: Format) -> Exit {
@@ -77,16 +82,62 @@ pub async fn down(project: &ProjectArgs, args: &DownArgs, format: Format) -> Exi
         Err(exit) => return exit,
     };
     let intent = Intent::Down { scope, source: source.as_ref(), volumes: args.volumes };
-    carry(&intent, Request::default(), &args.carry, source.as_ref(), format).await
+    carry(&Order::Reach(&intent), Request::default(), &args.carry, source.as_ref(), format).await
+}
+
+pub async fn resume(project: &ProjectArgs, args: &ResumeArgs, format: Format) -> Exit {
+    let scope = match scope(project) {
+        Ok((scope, _)) => scope,
+        Err(exit) => return exit,
+    };
+    let choice = match (args.forward, args.back, args.abandon) {
+        (true, _, _) => Choice::Settle(OnInterrupted::Forward),
+        (_, true, _) => Choice::Settle(OnInterrupted::Back),
+        (_, _, true) => Choice::Abandon,
+        (false, false, false) => Choice::Settle(policy(args.carry.on_interrupted)),
+    };
+    carry(&Order::Resume(scope, choice), Request::default(), &args.carry, None, format).await
+}
+
+/// What is to be carried out.
+enum Order<'a> {
+    Reach(&'a Intent<'a>),
+    Resume(Scope, Choice),
+}
+
+impl Order<'_> {
+    fn scope(&self) -> Scope {
+        match self {
+            Self::Reach(intent) => intent.scope(),
+            Self::Resume(scope, _) => scope.clone(),
+        }
+    }
+
+    /// Whether the user asked for the way back, so that having gone it is what was wanted.
+    fn wants_back(&self) -> bool {
+        match self {
+            Self::Reach(intent) => matches!(intent, Intent::Rollback { .. }),
+            Self::Resume(_, choice) => *choice == Choice::Settle(OnInterrupted::Back),
+        }
+    }
+}
+
+fn policy(way: Way) -> OnInterrupted {
+    match way {
+        Way::Auto => OnInterrupted::Auto,
+        Way::Forward => OnInterrupted::Forward,
+        Way::Back => OnInterrupted::Back,
+    }
 }
 
 async fn carry(
-    intent: &Intent<'_>,
+    order: &Order<'_>,
     mut request: Request,
     carry: &Carry,
     source: Option<&Source>,
     format: Format,
 ) -> Exit {
+    request.on_interrupted = policy(carry.on_interrupted);
     request.message.clone_from(&carry.message);
     request.standby = if carry.standby.is_zero() { Standby::Stopped } else { Standby::Frozen };
     request.keep_failed = if carry.keep_failed { KeepFailed::Yes } else { KeepFailed::No };
@@ -110,28 +161,39 @@ async fn carry(
         }
         let _ = std::io::stdout().flush();
     };
-    let result = app
-        .carry_out(intent, &request, |plan| {
-            show(plan);
-            let yes = carry.yes;
-            async move { yes || ask().await }
-        })
-        .await;
+    let approve = |plan: &Plan| {
+        show(plan);
+        let yes = carry.yes;
+        async move { yes || ask().await }
+    };
+    let result = match order {
+        Order::Reach(intent) => app.carry_out(intent, &request, approve).await.map(Some),
+        Order::Resume(scope, choice) => app.resume(scope, *choice, &request, approve).await,
+    };
     match result {
-        Ok(report) => {
-            if !report.frozen.is_empty() {
-                let scope = intent.scope();
-                super::retire::in_background(&scope, &report.frozen, carry.standby);
+        Ok(None) => {
+            eprintln!("nothing to resume: no deployment of {} is unfinished", order.scope());
+            if format == Format::Json {
+                println!("{:#}", report::nothing_json());
             }
-            finish(&report, format, show)
+            Exit::Done
+        }
+        Ok(Some(report)) => {
+            let settled = report.settled.iter().flat_map(|report| &report.frozen);
+            let frozen: Vec<String> = report.frozen.iter().chain(settled).cloned().collect();
+            if !frozen.is_empty() {
+                super::retire::in_background(&order.scope(), &frozen, carry.standby);
+            }
+            finish(&report, order.wants_back(), format, show)
         }
         Err(error) => refuse(&error, source),
     }
 }
 
-fn finish(report: &Report, format: Format, show: impl Fn(&Plan)) -> Exit {
+/// How it ended, in words and as an exit code.
+fn finish(report: &Report, wants_back: bool, format: Format, show: impl Fn(&Plan)) -> Exit {
     if report.declined {
-        eprintln!("nothing was changed");
+        eprintln!("{}", report::declined(report));
         return Exit::Failed;
     }
     if report.number.is_none() && format == Format::Text {
@@ -141,7 +203,12 @@ fn finish(report: &Report, format: Format, show: impl Fn(&Plan)) -> Exit {
         Format::Json => println!("{:#}", report::json(report)),
         Format::Text => eprint!("{}", report::text(report)),
     }
-    if report.number.is_none() { Exit::Done } else { report.outcome.into() }
+    let ended_as_wanted = match (report.outcome, report.resumed) {
+        (Outcome::RolledBack, Some(_)) => wants_back,
+        (Outcome::Interrupted, Some((Choice::Abandon, _))) => true,
+        _ => false,
+    };
+    if report.number.is_none() || ended_as_wanted { Exit::Done } else { report.outcome.into() }
 }
 
 async fn ask() -> bool {

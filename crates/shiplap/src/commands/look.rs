@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use shiplap_execute::Silent;
-use shiplap_execute::app::{Intent, Request, Source};
+use shiplap_execute::app::{Intent, Request, Source, unfinished};
 use shiplap_model::Ledger as _;
 
 use super::{Exit, Format, refuse, request, scope, source, unsupported};
 use crate::cli::{HistoryArgs, PlanArgs, ProjectArgs};
-use crate::output::{history, status};
+use crate::output::{history, interrupted, status};
 
 pub async fn plan(project: &ProjectArgs, args: &PlanArgs, format: Format) -> Exit {
     let (source, request) = match (source(project), request(&args.selected)) {
@@ -36,12 +36,26 @@ pub async fn show_plan(
         Err(error) => return refuse(&error, source),
     };
     let request = &Request { standby: shiplap_plan::Standby::Frozen, ..request.clone() };
-    let plan = match app.plan(intent, request).await {
-        Ok(planned) => planned.plan,
+    let scope = intent.scope();
+    let unfinished = match app.unfinished(&scope).await {
+        Ok(unfinished) => unfinished,
+        Err(error) => return refuse(&error, source),
+    };
+    if let Some(unfinished) = &unfinished {
+        let holder = app.ledger.holder(&scope).await.ok().flatten();
+        eprint!("{}", interrupted::text(unfinished, holder.as_ref()));
+    }
+    let (plan, resumes) = match app.plan(intent, request).await {
+        Ok(planned) => (planned.plan, planned.resumes),
         Err(error) => return refuse(&error, source),
     };
     match format {
-        Format::Json => println!("{:#}", shiplap_plan::to_json(&plan)),
+        Format::Json => {
+            let mut document = shiplap_plan::to_json(&plan);
+            document["unfinished"] = unfinished.as_ref().map(interrupted::json).into();
+            document["resumes"] = resumes.into();
+            println!("{document:#}");
+        }
         Format::Text => {
             if steps {
                 print!("{}", shiplap_plan::render_steps(&plan));
@@ -97,6 +111,10 @@ pub async fn history(project: &ProjectArgs, args: &HistoryArgs, format: Format) 
                 Format::Json => println!("{:#}", history::json(&deployments)),
                 Format::Text => print!("{}", history::text(&scope, &deployments)),
             }
+            if let Ok(Some(unfinished)) = unfinished(&ledger, &scope).await {
+                let holder = ledger.holder(&scope).await.ok().flatten();
+                eprint!("{}", interrupted::text(&unfinished, holder.as_ref()));
+            }
             Exit::Done
         }
         Err(error) => refuse(&error.into(), None),
@@ -127,7 +145,7 @@ pub async fn show(project: &ProjectArgs, number: Option<u64>, format: Format) ->
         }
         Err(error) => return refuse(&error.into(), None),
     };
-    match ledger.journal(&scope, deployment.number).await {
+    match ledger.facts(&scope, deployment.number).await {
         Ok(journal) => {
             match format {
                 Format::Json => println!("{:#}", history::one_json(&deployment, &journal)),

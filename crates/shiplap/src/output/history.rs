@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
-use shiplap_model::{Deployment, DeploymentState, JournalEntry, Scope, StepState};
+use shiplap_model::{
+    Deployment, DeploymentState, Journal, JournalEntry, JournalFact, Resumption, Scope, StepState,
+};
 
 use super::table::columns;
 use super::time;
@@ -89,7 +91,7 @@ pub fn brief(deployment: &Deployment) -> Value {
 }
 
 /// One deployment for a person.
-pub fn one_text(deployment: &Deployment, journal: &[JournalEntry]) -> String {
+pub fn one_text(deployment: &Deployment, journal: &Journal) -> String {
     let mut text = format!(
         "deployment {} of {}: {} by {} at {}, {}\n",
         deployment.number,
@@ -124,28 +126,52 @@ pub fn one_text(deployment: &Deployment, journal: &[JournalEntry]) -> String {
         })
         .collect();
     text.push_str(&columns(&rows));
-    let rows: Vec<Vec<String>> = journal
-        .iter()
-        .filter(|entry| !matches!(entry.state, StepState::Started | StepState::UndoStarted))
-        .map(|entry| {
-            let state = match entry.state {
-                StepState::Started => "started",
-                StepState::Finished => "finished",
-                StepState::Failed => "failed",
-                StepState::UndoStarted => "undoing",
-                StepState::Undone => "undone",
-                StepState::UndoFailed => "undo failed",
-            };
-            vec![
-                time::span(entry.at_ms - deployment.started_ms),
-                entry.step.to_string(),
-                state.to_owned(),
-                entry.what.clone(),
-                entry.detail.as_deref().map(first_line).unwrap_or_default(),
-            ]
-        })
-        .collect();
+    let mut rows = Vec::new();
+    for fact in &journal.facts {
+        match fact {
+            JournalFact::Step(entry) => rows.extend(step_row(deployment, entry)),
+            JournalFact::Resumed(resumption) => {
+                text.push_str(&columns(&std::mem::take(&mut rows)));
+                text.push_str(&resumed(deployment, resumption));
+            }
+            JournalFact::Ended(_) => {}
+        }
+    }
     text.push_str(&columns(&rows));
+    text
+}
+
+fn step_row(deployment: &Deployment, entry: &JournalEntry) -> Option<Vec<String>> {
+    let state = match entry.state {
+        StepState::Started | StepState::UndoStarted => return None,
+        StepState::Finished => "finished",
+        StepState::Failed => "failed",
+        StepState::Undone => "undone",
+        StepState::UndoFailed => "undo failed",
+    };
+    Some(vec![
+        time::span(entry.at_ms - deployment.started_ms),
+        entry.step.to_string(),
+        state.to_owned(),
+        entry.what.clone(),
+        entry.detail.as_deref().map(first_line).unwrap_or_default(),
+    ])
+}
+
+/// From here on another deployer was at it, with a plan of its own.
+fn resumed(deployment: &Deployment, resumption: &Resumption) -> String {
+    let mut text = format!(
+        "resumed ({}) by {} after {}\n",
+        resumption.direction,
+        resumption.who,
+        time::span(resumption.at_ms - deployment.started_ms)
+    );
+    if let Some(message) = &resumption.message {
+        let _ = writeln!(text, "  why: {message}");
+    }
+    for found in &resumption.found {
+        let _ = writeln!(text, "  found: {found}");
+    }
     text
 }
 
@@ -154,10 +180,29 @@ fn first_line(text: &str) -> String {
 }
 
 /// One deployment for a program.
-pub fn one_json(deployment: &Deployment, journal: &[JournalEntry]) -> Value {
+pub fn one_json(deployment: &Deployment, journal: &Journal) -> Value {
     let mut document = brief(deployment);
     document["version"] = json!(1);
     document["plan"] = deployment.plan.clone();
-    document["journal"] = json!(journal);
+    let line = |(attempt, entry): (usize, &JournalEntry)| {
+        let mut line = json!(entry);
+        line["attempt"] = json!(attempt);
+        line
+    };
+    document["journal"] = journal.steps().map(line).collect();
+    document["resumed"] = journal
+        .resumptions()
+        .map(|resumption| {
+            json!({
+                "who": resumption.who,
+                "message": resumption.message,
+                "generation": resumption.generation,
+                "direction": resumption.direction,
+                "found": resumption.found,
+                "at": time::stamp(resumption.at_ms),
+                "plan": resumption.plan,
+            })
+        })
+        .collect();
     document
 }

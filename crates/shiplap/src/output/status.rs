@@ -4,9 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 use shiplap_execute::app::{ServiceStatus, Status};
-use shiplap_model::{
-    ContainerState, DeploymentState, Health, ObservedContainer, RouterState, Scope,
-};
+use shiplap_model::{ContainerState, Health, ObservedContainer, RouterState, Scope};
 
 use super::table::columns;
 use super::time;
@@ -55,17 +53,9 @@ pub fn text(scope: &Scope, status: &Status) -> String {
             let _ = writeln!(text, "  aside: {} ({})", container.name, state(container));
         }
     }
-    if let Some(newest) = &status.newest
-        && newest.state == DeploymentState::Unfinished
-        && status.holder.is_none()
-    {
-        let _ = writeln!(
-            text,
-            "! deployment {} was interrupted; the next `shiplap deploy` puts things in order",
-            newest.number
-        );
-    }
-    if let Some(holder) = &status.holder {
+    if let Some(unfinished) = &status.unfinished {
+        text.push_str(&super::interrupted::text(unfinished, status.holder.as_ref()));
+    } else if let Some(holder) = &status.holder {
         let since = time::moment(holder.since_ms);
         let _ = writeln!(text, "! {} is deploying since {since}", holder.holder);
     }
@@ -141,6 +131,7 @@ pub fn json(scope: &Scope, status: &Status) -> Value {
         "environment": scope.environment,
         "deployment": status.current.as_ref().map(|current| current.number),
         "newest": status.newest.as_ref().map(super::history::brief),
+        "unfinished": status.unfinished.as_ref().map(super::interrupted::json),
         "deploying": status.holder.as_ref().map(|holder| json!({
             "holder": holder.holder,
             "since": time::stamp(holder.since_ms),

@@ -10,7 +10,7 @@ use crate::projects::{API, STORE};
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Waits until the journal of the running deployment has a line.
-fn journal_has(lab: &Lab, number: u64, what: &str, state: &str) {
+pub fn journal_has(lab: &Lab, number: u64, what: &str, state: &str) {
     until(&format!("`{what}` {state}"), LIMIT, || {
         let newest = lab.newest()?;
         let journal = newest["journal"].as_array()?;
@@ -23,7 +23,7 @@ fn journal_has(lab: &Lab, number: u64, what: &str, state: &str) {
 }
 
 /// Kills it; false if it had ended by then.
-fn kill(deployer: Running) -> bool {
+pub fn kill(deployer: Running) -> bool {
     deployer.signal(Signal::KILL);
     let run = deployer.finish();
     assert!(matches!(run.code, None | Some(0)), "{}", run.all());
@@ -48,8 +48,12 @@ fn killed_at(purpose: &str, what: &str, state: &str) {
     traffic.end_without_a_drop();
     assert_eq!(lab.running()["api"].len(), 1, "{}", made_good.all());
     lab.deploy("v2").ok().says("nothing to do");
-    let outcome = lab.run(&["show", "2", "--json"]).ok().json()["outcome"].clone();
-    assert_eq!(outcome, if killed { "interrupted" } else { "done" });
+    // The same again goes on under its number; with another `monitor` it is not the same.
+    let shown = lab.run(&["show", "2", "--json"]).ok().json();
+    let taken_over = killed && what == "watch";
+    assert_eq!(shown["outcome"], if taken_over { "interrupted" } else { "done" });
+    let resumed = usize::from(killed && !taken_over);
+    assert_eq!(shown["resumed"].as_array().map(Vec::len), Some(resumed), "{shown:#}");
     lab.run(&["history", "--verify"]).ok();
     // The one before may be kept for a rollback; nothing else.
     let containers = lab.engine.containers(&lab.project);

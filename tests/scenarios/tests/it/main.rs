@@ -12,6 +12,7 @@ mod failures;
 mod features;
 mod housekeeping;
 mod projects;
+mod resume;
 mod rollback;
 mod secrets;
 mod two;
