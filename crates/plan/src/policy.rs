@@ -1,6 +1,6 @@
 //! What the user asked for besides the desired state.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use shiplap_model::Goal;
@@ -105,6 +105,9 @@ pub struct Undo {
     pub networks: Option<BTreeSet<String>>,
     /// Ids of containers that did not run before them: those of jobs had ended by themselves.
     pub rested: BTreeSet<String>,
+    /// TCP ports on which their services were called: of one that goes nothing else tells, once
+    /// its routes are gone, where requests may still be in flight.
+    pub ports: BTreeMap<String, BTreeSet<u16>>,
 }
 
 impl Policy {

@@ -408,12 +408,15 @@ impl App {
         let networks = before.as_ref().map(|before| before.networks.clone());
         let containers = before.iter().flat_map(|before| &before.containers);
         let rested = containers.filter(|c| !c.running).map(|c| c.id.clone()).collect();
+        let project = self.read_binding(deployment).await?.project;
+        let ports = project.services.iter().map(|(name, service)| (name.clone(), tcp(service)));
+        let ports = ports.collect();
         let policy = Policy {
             limits: request.limits,
             standby: request.standby,
             version: self.version.clone(),
             unfinished: aftermath.unfinished,
-            undo: Some(Undo { deployments: gone, networks, rested }),
+            undo: Some(Undo { deployments: gone, networks, rested, ports }),
             ..Policy::deploy(deployment.number)
         };
         let done = history.iter().find(|d| d.number < deployment.number && is_done(d));
@@ -525,6 +528,14 @@ struct Ended {
     outcome: Outcome,
     reason: Option<String>,
     left: Vec<String>,
+}
+
+/// TCP ports that a service publishes or exposes.
+fn tcp(service: &shiplap_compose::model::Service) -> BTreeSet<u16> {
+    let published = service.ports.iter();
+    let published = published.filter(|port| port.protocol.as_deref().is_none_or(|p| p == "tcp"));
+    let exposed = service.expose.iter().filter_map(|text| text.split('/').next()?.parse().ok());
+    published.map(|port| port.target).chain(exposed).collect()
 }
 
 /// Services that going back may touch: those that the deployment might, and what it has left.
