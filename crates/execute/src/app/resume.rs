@@ -406,8 +406,9 @@ impl App {
         let first = history.iter().rev().find(|d| gone.contains(&d.number)).unwrap_or(deployment);
         let before = first.request.as_ref().map(|request| request.before.clone());
         let networks = before.as_ref().map(|before| before.networks.clone());
-        let containers = before.iter().flat_map(|before| &before.containers);
-        let rested = containers.filter(|c| !c.running).map(|c| c.id.clone()).collect();
+        let containers = || before.iter().flat_map(|before| &before.containers);
+        let there = containers().map(|c| c.id.clone()).collect();
+        let rested = containers().filter(|c| !c.running).map(|c| c.id.clone()).collect();
         let project = self.read_binding(deployment).await?.project;
         let ports = project.services.iter().map(|(name, service)| (name.clone(), tcp(service)));
         let ports = ports.collect();
@@ -416,7 +417,7 @@ impl App {
             standby: request.standby,
             version: self.version.clone(),
             unfinished: aftermath.unfinished,
-            undo: Some(Undo { deployments: gone, networks, rested, ports }),
+            undo: Some(Undo { deployments: gone, networks, there, rested, ports }),
             ..Policy::deploy(deployment.number)
         };
         let done = history.iter().find(|d| d.number < deployment.number && is_done(d));

@@ -38,6 +38,7 @@ fn undo() -> Undo {
     Undo {
         deployments: BTreeSet::from([6]),
         networks: Some(BTreeSet::from(["shop_default".to_owned()])),
+        there: BTreeSet::new(),
         rested: BTreeSet::new(),
         ports: Default::default(),
     }
