@@ -1,13 +1,14 @@
 # make build   the release binary
 # make check   format, lints, licences and the tests that need no engine
 # make test    check, and the tests on a real engine (started if none answers: Debian, root)
+# make faults-fake  the crash harness on fakes, at every point
 # make demo    the main job, on a small project, under load
 # make bench   against Docker Compose v2, in the same run
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: build check fmt lint deny unit engine-tests test demo bench
+.PHONY: build check fmt lint deny unit engine-tests test faults-fake demo bench
 
 # Cargo writes to target/TRIPLE since .cargo/config.toml names a target.
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
@@ -64,6 +65,10 @@ engine-tests:
 
 test: check engine-tests
 	@echo "make test: all passed"
+
+# Every point at which a deployer can die, on fakes: no engine, no disk, no waiting.
+faults-fake:
+	SHIPLAP_FAULTS=all cargo test --locked -p shiplap-execute --test it resuming -- --nocapture
 
 demo:
 	scripts/engine-up
