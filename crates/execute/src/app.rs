@@ -1,6 +1,7 @@
 //! The use cases. Every front end calls these.
 
 mod binding;
+mod claim;
 mod deploy;
 mod desired;
 mod images;

@@ -1,6 +1,6 @@
 //! What the user asked for besides the desired state.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use shiplap_model::{Goal, Limits};
 
@@ -74,8 +74,14 @@ pub struct Undo {
     /// The project's networks that were there before them, by engine name; nothing where nobody
     /// wrote it down. Others go.
     pub networks: Option<BTreeSet<String>>,
+    /// Ids of containers that were there before them. They stay, whatever number they carry: a
+    /// ledger that was lost has given the same numbers before.
+    pub there: BTreeSet<String>,
     /// Ids of containers that did not run before them: those of jobs had ended by themselves.
     pub rested: BTreeSet<String>,
+    /// TCP ports on which their services were called: of one that goes nothing else tells, once
+    /// its routes are gone, where requests may still be in flight.
+    pub ports: BTreeMap<String, BTreeSet<u16>>,
 }
 
 impl Policy {

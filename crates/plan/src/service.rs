@@ -214,7 +214,9 @@ pub(crate) fn plan_service<'a>(
 /// stays.
 pub(crate) fn is_undone(container: &ObservedContainer, policy: &Policy) -> bool {
     let made_it = |undo: &crate::policy::Undo| {
-        container.deployment.is_some_and(|number| undo.deployments.contains(&number))
+        let of_these =
+            container.deployment.is_some_and(|number| undo.deployments.contains(&number));
+        of_these && !undo.there.contains(&container.id)
     };
     policy.undo.as_ref().is_some_and(made_it)
         && ReplicaName::parse(&container.name).1 != Standing::Failed

@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shiplap_model::{
     Action, AnonymousVolumes, Cause, Change, ChangeKind, ContainerState, Desired, Gate, Goal,
-    HealthGate, ListenerSpec, Note, Observed, ObservedContainer, Phase, Plan, PoolKey, RouteIntent,
-    RouteTarget, Starts, Step, StepId, StoredBefore, StoredContainer,
+    HealthGate, ListenerSpec, Names, Note, Observed, ObservedContainer, Phase, Plan, PoolKey,
+    RouteIntent, RouteTarget, Starts, Step, StepId, StoredBefore, StoredContainer,
 };
 
 use crate::policy::Policy;
@@ -32,7 +32,8 @@ pub fn withdraw(
     let gone: Vec<&ObservedContainer> =
         observed.containers.iter().filter(|c| is_undone(c, policy)).collect();
     let returning = returning(observed, before, policy);
-    let closed = close(observed, &gone, policy, &mut steps);
+    let routes = Routes::of(observed, before, &gone);
+    let closed = close(observed, &routes, &gone, policy, &mut steps);
     let mut removed: BTreeMap<&str, Vec<StepId>> = BTreeMap::new();
     for container in &gone {
         let spec = desired.services.get(&container.service);
@@ -45,9 +46,12 @@ pub fn withdraw(
         removed.entry(&container.service).or_default().push(id);
     }
     bring_back(desired, policy, &returning, &closed, &removed, &mut steps);
+    route_back(&routes, observed, before, &mut steps);
     let all = steps.all();
     let mut last = all.clone();
-    for holder in observed.router.iter().flat_map(|router| &router.holders) {
+    let answered = |service: &String| routes.back.iter().any(|key| key.service == *service);
+    let holders = observed.router.iter().flat_map(|router| &router.holders);
+    for holder in holders.filter(|holder| !holder.spec.services.iter().any(answered)) {
         let action = Action::RemoveHolder { name: holder.spec.name.clone() };
         last.push(steps.push(None, action, &all));
     }
@@ -115,32 +119,104 @@ fn returning<'a>(
         .collect()
 }
 
-/// Closes routes that lead to nobody but what goes: what comes in waits while what is in flight
-/// ends, and then the ports are given up.
+/// What becomes of the pools that there are.
+struct Routes<'a> {
+    /// Those whose names are answered for by the edge, and by a container from before: they lead
+    /// there again. That is so where history was lost, not where Compose had started it.
+    back: Vec<&'a PoolKey>,
+    /// Those that nobody needs any more.
+    dropped: Vec<&'a PoolKey>,
+}
+
+impl<'a> Routes<'a> {
+    fn of(observed: &'a Observed, before: &StoredBefore, gone: &[&ObservedContainer]) -> Self {
+        let is_gone = |id: &str| gone.iter().any(|c| c.id == id);
+        let pools = || observed.router.iter().flat_map(|router| &router.pools);
+        let leads_on = |key: &PoolKey| {
+            let mut routed =
+                pools().filter(|(known, _)| *known == key).flat_map(|(_, p)| &p.replicas);
+            let held = observed.containers.iter().any(|c| {
+                let there = before.containers.iter().any(|was| was.id == c.id && was.running);
+                c.service == key.service && c.names == Names::Held && there && !is_gone(&c.id)
+            });
+            held || routed.any(|(replica, _, _)| !is_gone(&replica.container_id))
+        };
+        let (back, dropped) = pools().map(|(key, _)| key).partition(|key| leads_on(key));
+        Self { back, dropped }
+    }
+}
+
+/// Containers from before that answer for a pool.
+fn answering(key: &PoolKey, observed: &Observed, before: &StoredBefore) -> Vec<String> {
+    let was = before.containers.iter().filter(|was| was.running && was.service == key.service);
+    let found = was.filter(|was| observed.containers.iter().any(|c| c.id == was.id));
+    found.map(|was| was.name.clone()).collect()
+}
+
+/// Lets requests go on, to containers from before, under the names that they have again.
+fn route_back(routes: &Routes<'_>, observed: &Observed, before: &StoredBefore, steps: &mut Steps) {
+    let Some(router) = &observed.router else { return };
+    let ids = |names: &[String]| -> BTreeSet<String> {
+        let was = before.containers.iter().filter(|was| names.contains(&was.name));
+        was.map(|was| was.id.clone()).collect()
+    };
+    let mut to = RouteIntent::default();
+    for key in &routes.back {
+        let pool = &router.pools[*key];
+        let replicas = answering(key, observed, before);
+        let now: BTreeSet<String> =
+            pool.replicas.iter().map(|(replica, _, _)| replica.container_id.clone()).collect();
+        if !pool.held && now == ids(&replicas) {
+            continue;
+        }
+        to.pools.push(RouteTarget {
+            key: (*key).clone(),
+            protocol: Some(pool.protocol),
+            replicas,
+            held: false,
+            networks: Vec::new(),
+        });
+    }
+    if to.pools.is_empty() {
+        return;
+    }
+    let mut services: Vec<&str> = to.pools.iter().map(|pool| pool.key.service.as_str()).collect();
+    services.dedup();
+    let what = format!("switch {}", services.join(" "));
+    let action = Action::Route { what, to, back: RouteIntent::default() };
+    let all = steps.all();
+    steps.push(None, action, &all);
+}
+
+/// What comes in for whom goes waits while what is in flight ends, and then ports are given up that
+/// nobody needs any more.
 fn close(
     observed: &Observed,
+    routes: &Routes<'_>,
     gone: &[&ObservedContainer],
     policy: &Policy,
     steps: &mut Steps,
 ) -> Vec<StepId> {
     let Some(router) = &observed.router else { return Vec::new() };
-    let stays = |id: &str| !gone.iter().any(|c| c.id == id);
-    let leads_on = |key: &PoolKey| {
-        let pool = router.pools.get(key);
-        pool.is_some_and(|pool| pool.replicas.iter().any(|(r, _, _)| stays(&r.container_id)))
-    };
-    let dropped: BTreeSet<&PoolKey> = router.pools.keys().filter(|key| !leads_on(key)).collect();
-    let listeners = router.listeners.iter().filter(|l| !leads_on(&l.pool));
+    let dropped = &routes.dropped;
+    let listeners = router.listeners.iter().filter(|l| !routes.back.contains(&&l.pool));
     let drop_listeners: Vec<ListenerSpec> = listeners
         .map(|l| ListenerSpec { address: Some(l.address), port: l.port, pool: l.pool.clone() })
         .collect();
-    if dropped.is_empty() && drop_listeners.is_empty() {
+    let is_gone = |id: &str| gone.iter().any(|c| c.id == id);
+    let loses = |key: &&&PoolKey| {
+        let replicas = router.pools.get(**key).map(|pool| pool.replicas.as_slice());
+        replicas.unwrap_or_default().iter().any(|(r, _, _)| is_gone(&r.container_id))
+    };
+    let held: Vec<&PoolKey> =
+        dropped.iter().chain(routes.back.iter().filter(loses)).copied().collect();
+    if held.is_empty() && drop_listeners.is_empty() {
         return Vec::new();
     }
     let busy: Vec<String> = gone
         .iter()
         .filter(|c| c.state == ContainerState::Running)
-        .filter(|c| dropped.iter().any(|key| key.service == c.service))
+        .filter(|c| held.iter().any(|key| key.service == c.service))
         .map(|c| c.name.clone())
         .collect();
     let mut after = Vec::new();
@@ -152,18 +228,20 @@ fn close(
             held: true,
             networks: Vec::new(),
         };
-        let to =
-            RouteIntent { pools: dropped.iter().map(hold).collect(), ..RouteIntent::default() };
-        let mut services: Vec<&str> = dropped.iter().map(|key| key.service.as_str()).collect();
+        let to = RouteIntent { pools: held.iter().map(hold).collect(), ..RouteIntent::default() };
+        let mut services: Vec<&str> = held.iter().map(|key| key.service.as_str()).collect();
         services.dedup();
         let what = format!("hold {}", services.join(" "));
         let action = Action::Route { what, to, back: RouteIntent::default() };
-        let held = steps.push(None, action, &[]);
-        let pools = dropped.iter().map(|key| (*key).clone()).collect();
+        let holding = steps.push(None, action, &[]);
+        let pools = held.iter().map(|key| (*key).clone()).collect();
         let drain = Action::Drain { pools, containers: busy, limit: policy.limits.drain };
-        after.push(steps.push(None, drain, &[held]));
+        after.push(steps.push(None, drain, &[holding]));
     }
-    let drop_pools = dropped.into_iter().cloned().collect();
+    if dropped.is_empty() && drop_listeners.is_empty() {
+        return after;
+    }
+    let drop_pools = dropped.iter().map(|key| (*key).clone()).collect();
     let to = RouteIntent { drop_pools, drop_listeners, ..RouteIntent::default() };
     let action = Action::Route { what: "close ports".to_owned(), to, back: RouteIntent::default() };
     vec![steps.push(None, action, &after)]

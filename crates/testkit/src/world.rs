@@ -48,6 +48,13 @@ impl World {
         Self { state: Arc::new(Mutex::new(self.state().clone())), calls, ledger }
     }
 
+    /// The same machine, whose history was lost.
+    #[must_use]
+    pub fn with_a_new_ledger(&self) -> Self {
+        let ledger = Arc::new(MemoryLedger::new(self.calls.clone()));
+        Self { ledger, ..self.clone() }
+    }
+
     /// Its engine.
     #[must_use]
     pub fn engine(&self) -> Arc<FakeEngine> {

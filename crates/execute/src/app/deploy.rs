@@ -11,26 +11,15 @@ use shiplap_model::{
 };
 use shiplap_plan::{Policy, Selection};
 
+use super::claim::Claim;
 use super::desired::{Assembled, Contents, assemble, contents};
-use super::interrupted::{Unfinished, without_end};
-use super::{
-    App, AppError, Choice, Intent, OnInterrupted, Planned, Report, Request, Source, binding, images,
-};
+use super::interrupted::{is_open, without_end};
+use super::{App, AppError, Choice, Intent, Planned, Report, Request, Source, binding, images};
 use crate::holding::{Claimed, Holding, Last};
 use crate::{Event, Run, Steady, execute, now_ms};
 
 /// How far back is looked for a deployment to build on.
 pub(super) const LOOK_BACK: u32 = 100;
-
-/// What becomes of a deployment that did not end when another is asked for.
-enum Claim {
-    /// What is asked for is what it was to do, or the way out of it.
-    IsTheSame(Choice),
-    /// It has to be settled before.
-    SettleFirst,
-    /// What is asked for goes from what it left to a whole state of its own.
-    TakesOver,
-}
 
 impl App {
     /// Plans, and changes nothing.
@@ -123,7 +112,7 @@ impl App {
             return Ok(None);
         }
         let newest = self.ledger.deployments(&scope, 1).await?;
-        if newest.iter().any(|d| d.state == DeploymentState::Unfinished) {
+        if newest.iter().any(is_open) {
             return Ok(None);
         }
         let prepared = self.prepare(intent, request, None).await;
@@ -244,53 +233,6 @@ impl App {
             result = work => result,
             reason = self.cancel.cancelled() => Err(AppError::Interrupted(reason)),
         }
-    }
-
-    /// What an intent means for a deployment that did not end.
-    async fn claim(
-        &self,
-        intent: &Intent<'_>,
-        request: &Request,
-        unfinished: &Unfinished,
-    ) -> Result<Claim, AppError> {
-        let forward = Claim::IsTheSame(Choice::Settle(OnInterrupted::Forward));
-        let back = Claim::IsTheSame(Choice::Settle(OnInterrupted::Back));
-        Ok(match intent {
-            _ if request.selection() != Selection::All => Claim::SettleFirst,
-            Intent::Deploy(source) if self.is_same(source, request, unfinished).await? => forward,
-            Intent::Deploy(_) | Intent::Down { .. } => Claim::TakesOver,
-            Intent::Rollback { to: None, .. } => back,
-            Intent::Rollback { to: Some(_), .. } => Claim::TakesOver,
-            Intent::Restart(_) | Intent::Scale { .. } => Claim::SettleFirst,
-        })
-    }
-
-    /// Whether the files ask for exactly what a deployment was to bring about.
-    async fn is_same(
-        &self,
-        source: &Source,
-        request: &Request,
-        unfinished: &Unfinished,
-    ) -> Result<bool, AppError> {
-        let deployment = &unfinished.deployment;
-        let was_whole = deployment.request.as_ref().is_some_and(|was| {
-            was.services.is_none()
-                && was.force.is_empty()
-                && was.remove_orphans == request.remove_orphans
-        });
-        let plainly = !request.force && request.images == super::Images::AsTheFileSays;
-        if deployment.kind != "deploy" || !was_whole || !plainly {
-            return Ok(false);
-        }
-        let history = self.ledger.deployments(&deployment.scope, LOOK_BACK).await?;
-        let intent = Intent::Deploy(source);
-        let (assembled, _) = self.assembled(&intent, request, &history).await?;
-        let release = binding::release(&assembled.desired, &Default::default());
-        if !binding::same_release(&release, &unfinished.release()) {
-            return Ok(false);
-        }
-        let was = self.ledger.binding(&deployment.scope, deployment.number).await?;
-        Ok(binding::same(&was, &binding::write(&assembled)))
     }
 
     /// Deployments of which the ledger holds no end come to nothing.
@@ -438,11 +380,14 @@ impl App {
         Ok(Basis::Earlier(deployment, self.read_binding(deployment).await?))
     }
 
-    async fn read_binding(&self, deployment: &Deployment) -> Result<binding::Read, AppError> {
+    pub(super) async fn read_binding(
+        &self,
+        deployment: &Deployment,
+    ) -> Result<binding::Read, AppError> {
         binding::read(&self.ledger.binding(&deployment.scope, deployment.number).await?)
     }
 
-    async fn pins(
+    pub(super) async fn pins(
         &self,
         project: &Project,
         request: &Request,
@@ -450,7 +395,7 @@ impl App {
         images::pin_all(self.engine.as_ref(), project, &request.selection(), request.images).await
     }
 
-    async fn assemble_files(
+    pub(super) async fn assemble_files(
         &self,
         source: &Source,
         project: &Project,
@@ -509,15 +454,6 @@ impl App {
         Ok(assembled)
     }
 
-    pub(super) async fn assemble_history(
-        &self,
-        scope: &Scope,
-        deployment: &Deployment,
-    ) -> Result<Assembled, AppError> {
-        let read = self.read_binding(deployment).await?;
-        binding::restore(self.engine.as_ref(), &scope.environment, read, &deployment.release).await
-    }
-
     /// A desired state for taking a project down: its images do not matter.
     pub(super) fn bare(&self, mut project: Project, scope: &Scope) -> Assembled {
         project.name.clone_from(&scope.project);
@@ -547,7 +483,7 @@ struct Prepared {
 }
 
 /// What the files say, with the tags that the user set instead.
-fn project_of(source: &Source, request: &Request) -> Project {
+pub(super) fn project_of(source: &Source, request: &Request) -> Project {
     let mut project = source.loaded.project.clone();
     for (name, tag) in &request.set {
         if let Some(service) = project.services.get_mut(name) {

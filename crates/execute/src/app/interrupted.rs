@@ -221,7 +221,7 @@ pub(super) fn without_end(history: &[Deployment]) -> impl Iterator<Item = &Deplo
     known.filter(|deployment| deployment.state == DeploymentState::Unfinished)
 }
 
-fn is_open(deployment: &Deployment) -> bool {
+pub(super) fn is_open(deployment: &Deployment) -> bool {
     match &deployment.state {
         DeploymentState::Unfinished => true,
         DeploymentState::Ended { outcome, .. } => *outcome == Outcome::Stuck,

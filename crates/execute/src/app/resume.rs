@@ -371,7 +371,7 @@ impl App {
     ) -> Result<Course, AppError> {
         let deployment = &unfinished.deployment;
         let scope = &deployment.scope;
-        let read = binding::read(&self.ledger.binding(scope, deployment.number).await?)?;
+        let read = self.read_binding(deployment).await?;
         let assembled = if deployment.kind == "down" {
             self.bare(read.project, scope)
         } else {
@@ -423,14 +423,18 @@ impl App {
         let first = history.iter().rev().find(|d| gone.contains(&d.number)).unwrap_or(deployment);
         let before = first.request.as_ref().map(|request| request.before.clone());
         let networks = before.as_ref().map(|before| before.networks.clone());
-        let containers = before.iter().flat_map(|before| &before.containers);
-        let rested = containers.filter(|c| !c.running).map(|c| c.id.clone()).collect();
+        let containers = || before.iter().flat_map(|before| &before.containers);
+        let there = containers().map(|c| c.id.clone()).collect();
+        let rested = containers().filter(|c| !c.running).map(|c| c.id.clone()).collect();
+        let project = self.read_binding(deployment).await?.project;
+        let ports = project.services.iter().map(|(name, service)| (name.clone(), tcp(service)));
+        let ports = ports.collect();
         let policy = Policy {
             limits: request.limits,
             standby: request.standby,
             version: self.version.clone(),
             unfinished: aftermath.unfinished,
-            undo: Some(Undo { deployments: gone, networks, rested }),
+            undo: Some(Undo { deployments: gone, networks, there, rested, ports }),
             ..Policy::deploy(deployment.number)
         };
         let done = history.iter().find(|d| d.number < deployment.number && is_done(d));
@@ -449,7 +453,9 @@ impl App {
         policy: Policy,
     ) -> Result<(Assembled, Planned), AppError> {
         let scope = &target.scope;
-        let assembled = self.assemble_history(scope, target).await?;
+        let read = self.read_binding(target).await?;
+        let engine = self.engine.as_ref();
+        let assembled = binding::restore(engine, &scope.environment, read, &target.release).await?;
         let observed = self.observed(scope, &assembled.desired.compose).await?;
         let policy = Policy {
             goal: Goal::Rollback { to: target.number },
@@ -470,7 +476,7 @@ impl App {
         policy: Policy,
     ) -> Result<(Assembled, Planned), AppError> {
         let scope = &deployment.scope;
-        let read = binding::read(&self.ledger.binding(scope, deployment.number).await?)?;
+        let read = self.read_binding(deployment).await?;
         let assembled = self.bare(read.project, scope);
         let observed = self.observed(scope, &assembled.desired.compose).await?;
         let plan = shiplap_plan::withdraw(&assembled.desired, &observed, before, &policy);
@@ -542,6 +548,14 @@ struct Ended {
     outcome: Outcome,
     reason: Option<String>,
     left: Vec<String>,
+}
+
+/// TCP ports that a service publishes or exposes.
+fn tcp(service: &shiplap_compose::model::Service) -> BTreeSet<u16> {
+    let published = service.ports.iter();
+    let published = published.filter(|port| port.protocol.as_deref().is_none_or(|p| p == "tcp"));
+    let exposed = service.expose.iter().filter_map(|text| text.split('/').next()?.parse().ok());
+    published.map(|port| port.target).chain(exposed).collect()
 }
 
 /// Services that going back may touch: those that the deployment might, and what it has left.

@@ -216,3 +216,51 @@ fn a_refusal_of_the_file_system_names_the_path() {
         );
     }
 }
+
+/// A state directory as a machine that lost power left it: nothing moved from the log to the
+/// database. Two deployments were written down.
+async fn without_power() -> (tempfile::TempDir, Machine) {
+    let bench = Bench::new();
+    bench.deploy(&scope("prod"), "a", Outcome::Done).await;
+    bench.deploy(&scope("prod"), "b", Outcome::Done).await;
+    let dir = tempfile::tempdir().unwrap();
+    for file in ["ledger.db", "ledger.db-wal", "key"] {
+        fs::copy(bench.dir.path().join(file), dir.path().join(file)).unwrap();
+    }
+    (dir, bench.machine)
+}
+
+#[tokio::test]
+async fn a_torn_end_of_the_log_loses_what_was_never_confirmed_and_nothing_else() {
+    let whole = without_power().await.0;
+    let length = fs::metadata(whole.path().join("ledger.db-wal")).unwrap().len();
+    let mut seen = std::collections::BTreeSet::new();
+    for cut in (0..length).step_by(1_000) {
+        let (dir, machine) = without_power().await;
+        let wal = dir.path().join("ledger.db-wal");
+        fs::File::options().write(true).open(&wal).unwrap().set_len(length - cut).unwrap();
+        // Where not even the first transaction is whole, the file looks as if it had been emptied.
+        let Ok(ledger) = SqliteLedger::open_on(dir.path(), machine.process(2)) else { continue };
+        let entries = ledger.verify().await.unwrap();
+        seen.insert(entries);
+        let prod = scope("prod");
+        let lease = ledger.acquire(&prod, "ada", crate::support::TTL).await.unwrap();
+        if let Ok(lease) = lease {
+            ledger.begin(&deployment(&lease.key, "c")).await.unwrap();
+            assert_eq!(ledger.verify().await.unwrap(), entries + 1, "cut by {cut}");
+        }
+    }
+    assert!(seen.contains(&8) && seen.len() > 4, "{seen:?}");
+}
+
+/// What stood only in the log is gone with it, and nothing that is left can tell: the chain ends
+/// where it ended when the database was last brought up to date.
+#[tokio::test]
+async fn a_deleted_log_is_survived() {
+    let (dir, machine) = without_power().await;
+    fs::remove_file(dir.path().join("ledger.db-wal")).unwrap();
+    match SqliteLedger::open_on(dir.path(), machine.process(2)) {
+        Ok(ledger) => assert!(ledger.verify().await.unwrap() <= 8),
+        Err(refused) => assert!(matches!(refused, LedgerError::Damaged(_)), "{refused}"),
+    }
+}

@@ -100,6 +100,11 @@ pub fn observed(desired: &Desired, machine: &str) -> Observed {
             ["foreign-name", name] => {
                 observed.foreign_names.insert((*name).to_owned());
             }
+            ["network", name] => {
+                let project = Some(desired.project.clone());
+                let made = ObservedNetwork { project, ..Default::default() };
+                observed.networks.insert((*name).to_owned(), made);
+            }
             ["absent", "network", name] => {
                 observed.networks.remove(*name);
             }

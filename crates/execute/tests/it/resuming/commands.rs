@@ -287,3 +287,22 @@ fn a_way_on_that_fails_leads_back() {
         assert_eq!(ways, [Direction::Forward, Direction::Back]);
     });
 }
+
+#[test]
+fn a_number_that_a_lost_ledger_has_given_before_removes_nothing_that_was_there() {
+    for at in [BEFORE_START.replace("d2", "d1").as_str(), "ledger.record Started watch"] {
+        run(async {
+            let world = World::new();
+            deploy(&world, V1).await;
+            // The same machine, with a history that begins anew.
+            let world = world.with_a_new_ledger();
+            let before = world.picture();
+            dies_deploying(&world, &with_api(2), at).await;
+            assert_eq!(newest(&world).await.unwrap().number, 1);
+            let report = resume(&world, BACK).await.unwrap().unwrap();
+            assert_eq!((report.outcome, report.left), (Outcome::RolledBack, vec![]), "{at}");
+            assert_eq!(world.picture(), before, "{at}");
+            assert_eq!(world.violations(), Vec::<String>::new());
+        });
+    }
+}

@@ -78,7 +78,7 @@ pub(super) fn tidy(context: &Context<'_>, steps: &mut Steps, after: &[StepId]) {
         for (name, containers) in &context.orphans {
             for container in containers.iter().filter(|c| goes(c, context.policy)) {
                 let mut before = after.to_vec();
-                let pools = pools_with(context, container);
+                let pools = pools_of_orphan(context, container);
                 if container.state.is_running() && !pools.is_empty() {
                     let drain = Action::Drain {
                         pools,
@@ -97,6 +97,23 @@ pub(super) fn tidy(context: &Context<'_>, steps: &mut Steps, after: &[StepId]) {
         }
     }
     remove_networks(context, steps);
+}
+
+/// Pools through which a container of a service that is not wanted may have been called.
+fn pools_of_orphan(context: &Context<'_>, container: &ObservedContainer) -> Vec<PoolKey> {
+    let mut pools = pools_with(context, container);
+    let undo = context.policy.undo.as_ref().filter(|_| is_undone(container, context.policy));
+    let ports = undo.and_then(|undo| undo.ports.get(&container.service));
+    let keys = ports.into_iter().flatten().map(|port| PoolKey {
+        project: context.desired.project.clone(),
+        environment: context.desired.environment.clone(),
+        service: container.service.clone(),
+        port: *port,
+    });
+    pools.extend(keys);
+    pools.sort();
+    pools.dedup();
+    pools
 }
 
 /// Networks that the deployment made which is gone back from, when nothing is in them any more.
