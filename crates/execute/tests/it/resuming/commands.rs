@@ -280,7 +280,8 @@ fn a_way_on_that_fails_leads_back() {
         world.script("api:v2", broken);
         let report = resume(&world, FORWARD).await.unwrap().unwrap();
         assert_eq!((report.outcome, report.left), (Outcome::RolledBack, vec![]));
-        assert!(report.reason.unwrap().contains("exited with 1"));
+        let reason = report.reason.unwrap();
+        assert!(reason.contains("keeps crashing"), "{reason}");
         assert_eq!(image(&world, "shop-api-1"), "api:v1");
         let facts = world.ledger().facts(&scope(), 2).await.unwrap();
         let ways: Vec<Direction> = facts.resumptions().map(|r| r.direction).collect();
@@ -289,8 +290,8 @@ fn a_way_on_that_fails_leads_back() {
 }
 
 #[test]
-fn a_number_that_a_lost_ledger_has_given_before_removes_nothing_that_was_there() {
-    for at in [BEFORE_START.replace("d2", "d1").as_str(), "ledger.record Started watch"] {
+fn after_a_lost_ledger_going_back_removes_nothing_that_was_there() {
+    for at in [BEFORE_START, "ledger.record Started watch"] {
         run(async {
             let world = World::new();
             deploy(&world, V1).await;
@@ -298,7 +299,8 @@ fn a_number_that_a_lost_ledger_has_given_before_removes_nothing_that_was_there()
             let world = world.with_a_new_ledger();
             let before = world.picture();
             dies_deploying(&world, &with_api(2), at).await;
-            assert_eq!(newest(&world).await.unwrap().number, 1);
+            // Above what the target's containers say, so that names are never given twice.
+            assert_eq!(newest(&world).await.unwrap().number, 2);
             let report = resume(&world, BACK).await.unwrap().unwrap();
             assert_eq!((report.outcome, report.left), (Outcome::RolledBack, vec![]), "{at}");
             assert_eq!(world.picture(), before, "{at}");
