@@ -59,7 +59,7 @@ impl App {
         }
         self.with_lease(&intent.scope(), &request.limits, async |app, holding| {
             let report = app.under_lease(intent, request, &approve, holding, ahead, began).await?;
-            let last = report.what_remains(intent);
+            let last = app.what_remains(&intent.scope(), &report).await;
             Ok((report, last))
         })
         .await
@@ -97,6 +97,23 @@ impl App {
             engine: steady.engine(self.engine.clone()),
             router: steady.router(self.router.clone()),
             ..self.clone()
+        }
+    }
+
+    /// What a deployment has left of the project.
+    pub(super) async fn what_remains(&self, scope: &Scope, report: &Report) -> Last {
+        match (report.number, report.outcome) {
+            (None, _) => Last::AsBefore,
+            (_, Outcome::Done) if report.plan.goal != Goal::Down => Last::Something,
+            // Going down, and going back from a first deployment, may have ended in nothing.
+            (_, Outcome::Done | Outcome::Failed | Outcome::RolledBack) => {
+                match self.engine.observe(&scope.project, None).await {
+                    Ok(observed) if observed.containers.is_empty() => Last::Nothing,
+                    Ok(_) => Last::Something,
+                    Err(_) => Last::AsBefore,
+                }
+            }
+            (_, Outcome::Stuck | Outcome::Interrupted) => Last::Something,
         }
     }
 
@@ -638,24 +655,6 @@ fn retag(image: &str, tag: &str) -> String {
         _ => named,
     };
     format!("{bare}:{tag}")
-}
-
-impl Report {
-    /// What remains of the project.
-    fn what_remains(&self, intent: &Intent<'_>) -> Last {
-        match (self.number, self.outcome) {
-            (None, _) | (_, Outcome::Failed | Outcome::RolledBack) => Last::AsBefore,
-            (_, Outcome::Stuck | Outcome::Interrupted) => Last::Something,
-            (_, Outcome::Done) => match intent {
-                Intent::Down { .. } if self.left.is_empty() => Last::Nothing,
-                Intent::Deploy(_)
-                | Intent::Rollback { .. }
-                | Intent::Restart(_)
-                | Intent::Scale { .. }
-                | Intent::Down { .. } => Last::Something,
-            },
-        }
-    }
 }
 
 impl Intent<'_> {

@@ -80,7 +80,9 @@ impl App {
                 return Ok((None, Last::AsBefore));
             };
             let settling = app.settle(&unfinished, choice, request, &approve, holding, began);
-            Ok((Some(settling.await?), Last::Something))
+            let report = settling.await?;
+            let last = app.what_remains(scope, &report).await;
+            Ok((Some(report), last))
         })
         .await
     }

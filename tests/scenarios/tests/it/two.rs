@@ -22,7 +22,7 @@ fn one_of_two_deployers_wins_and_the_other_names_it() {
     let second = lab.deploy("v2").exits(1).says("error[lease-held]").says("since");
     assert!(second.stderr.contains("process"), "{}", second.all());
     assert!(lab.engine.containers(&lab.project).len() >= before.min(2));
-    lab.run(&["status"]).ok().says("is deploying since");
+    lab.run(&["status"]).ok().says("is at it since");
     first.signal(Signal::INT);
     let _ = first.finish().exits(3);
     lab.deploy("v2").ok();
