@@ -91,8 +91,14 @@ pub struct ReplicaStatus {
     pub up: bool,
     /// Requests that have been given to it and are not answered in full.
     pub in_flight: u64,
-    /// Open streams: upgraded connections, `text/event-stream`, TCP connections.
+    /// All that is open besides: event streams, WebSockets, other upgraded connections, TCP.
     pub streams: u64,
+    /// Of these: `text/event-stream`.
+    #[serde(default)]
+    pub event_streams: u64,
+    /// Of these: WebSockets.
+    #[serde(default)]
+    pub web_sockets: u64,
     /// Requests and connections given to it since the worker started.
     pub total: u64,
     /// The last thing that went wrong with it.
@@ -179,7 +185,9 @@ pub enum ProbeError {
     Local,
 }
 
-/// Waits until replicas have nothing in flight.
+/// Waits until replicas have nothing in flight, and have said goodbye to their event streams and
+/// WebSockets: those of replicas that have left the table end when their time is over (see
+/// [`Streams`](crate::table::Streams)), at the latest with the drain; those of a paused pool at once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DrainRequest {
     /// The pool that they are or were in.
@@ -198,7 +206,8 @@ pub struct Drain {
     pub drained: bool,
     /// Requests still in flight.
     pub in_flight: u64,
-    /// Streams still open; they end when the replica does.
+    /// Streams still open. TCP connections, and upgraded ones that are not WebSockets, end when
+    /// the replica does: only their two ends could end them politely.
     pub streams: u64,
 }
 

@@ -10,9 +10,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::Core;
-use super::{http, tcp};
+use super::client::{Client, Scheme};
+use super::connection::Negotiated;
+use super::stream::SharedStream;
+use super::{connection, tcp};
 use crate::log::event;
-use crate::table::Protocol;
+use crate::table::{Limits, Protocol};
 
 /// After an error such as too many open files: connections wait in the kernel meanwhile.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -63,16 +66,24 @@ async fn serve(core: Arc<Core>, listener: u64, stream: TcpStream, peer: SocketAd
     let _ = stream.set_nodelay(true);
     let _ = sockopt::set_tcp_keepidle(&stream, KEEP_ALIVE);
     let _ = sockopt::set_socket_keepalive(&stream, true);
-    match core.protocol(listener) {
-        Some(Protocol::Http) => http::serve(core, listener, stream, peer).await,
-        Some(Protocol::Tcp) => tcp::serve(core, listener, stream).await,
-        None => {}
+    let Some((protocol, limits)) = core.front(listener) else { return };
+    match protocol {
+        Protocol::Http | Protocol::H2c => {
+            let stream = SharedStream::new(stream);
+            let client = Client::new(peer.ip(), Scheme::Http, stream.clone());
+            let negotiated = Negotiated::Nothing;
+            connection::serve(core, listener, stream, client, negotiated, limits).await;
+        }
+        Protocol::Tcp => tcp::serve(core, listener, stream).await,
     }
 }
 
 impl Core {
-    fn protocol(&self, listener: u64) -> Option<Protocol> {
+    /// What to speak at a listener. Where only routes lead on, it is HTTP.
+    fn front(&self, listener: u64) -> Option<(Protocol, Limits)> {
         let routing = self.routing.load();
-        routing.by_listener.get(&listener).map(|pool| pool.protocol)
+        let front = routing.fronts.get(&listener)?;
+        let protocol = front.pool.as_ref().map_or(Protocol::Http, |pool| pool.protocol);
+        Some((protocol, front.limits))
     }
 }

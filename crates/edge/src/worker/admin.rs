@@ -164,19 +164,21 @@ async fn status(core: &Arc<Core>, control: &Control) -> Status {
 
 async fn drain(core: &Core, request: &DrainRequest) -> Drain {
     let replicas = core.find(&request.pool, &request.replicas);
+    let timeout = Duration::from_millis(request.timeout_ms);
+    core.end_streams_for_drain(&request.pool, &replicas, timeout);
     let all = async {
         for replica in &replicas {
             loop {
                 let mut drained = std::pin::pin!(replica.drained.notified());
                 drained.as_mut().enable();
-                if replica.in_flight() == 0 {
+                if replica.in_flight() == 0 && replica.endable() == 0 {
                     break;
                 }
                 drained.await;
             }
         }
     };
-    let _ = tokio::time::timeout(Duration::from_millis(request.timeout_ms), all).await;
+    let _ = tokio::time::timeout(timeout, all).await;
     let in_flight = replicas.iter().map(|replica| replica.in_flight()).sum();
     let streams = replicas.iter().map(|replica| replica.streams()).sum();
     Drain { drained: in_flight == 0, in_flight, streams }

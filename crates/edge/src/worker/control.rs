@@ -11,7 +11,8 @@ use tokio::sync::Mutex;
 
 use super::link::refusal;
 use super::live::{Live, listen, open, tell_unbound};
-use super::routing::{Pool, PoolShared, Replica, Routing};
+use super::replica::Replica;
+use super::routing::{Front, Pool, PoolShared, Routing};
 use super::{Core, disk};
 use crate::api::{ListenerStatus, Unbindable};
 use crate::channel::{Ask, MAX_CONTAINERS, Place, Reply, Sighting};
@@ -24,6 +25,8 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 /// And after the start: the worker of a killed supervisor takes a moment to let go of its sockets.
 const TRY_SOON: Duration = Duration::from_millis(100);
 const STARTING: Duration = Duration::from_secs(5);
+/// What the polite end of a stream takes at most.
+const GOODBYE: Duration = Duration::from_millis(2500);
 /// How often to look for a successor's table: the time for which a held request may be late.
 const FOLLOW_EVERY: Duration = Duration::from_millis(100);
 
@@ -261,7 +264,7 @@ impl Core {
             let now = new.pools.get(name).map(|pool| pool.replicas.as_slice()).unwrap_or_default();
             for replica in &pool.replicas {
                 if !now.iter().any(|kept| Arc::ptr_eq(kept, replica)) {
-                    replica.set_routed(false);
+                    replica.leave(pool.stream_limit);
                     retired.push((name.clone(), replica.clone()));
                 }
             }
@@ -275,6 +278,35 @@ impl Core {
         }
         let mut retired = self.retired.lock().expect("no panic while held");
         retired.retain(|(_, replica)| replica.open() > 0 && !replica.is_routed());
+    }
+
+    /// All streams end after this time.
+    pub(super) fn end_streams(&self, after: Duration) {
+        let routing = self.routing.load();
+        let routed = routing.pools.values().flat_map(|pool| &pool.replicas);
+        let retired = self.retired.lock().expect("no panic while held");
+        for replica in routed.chain(retired.iter().map(|(_, replica)| replica)) {
+            replica.end_streams(after);
+        }
+    }
+
+    /// A drain's streams end while it waits. Where requests are held for the replica's sake,
+    /// streams are not worth waiting for: they end at once.
+    pub(super) fn end_streams_for_drain(
+        &self,
+        pool: &str,
+        replicas: &[Arc<Replica>],
+        timeout: Duration,
+    ) {
+        let routing = self.routing.load();
+        let pool = routing.pools.get(pool);
+        for replica in replicas {
+            if pool.is_some_and(|pool| pool.paused) {
+                replica.end_streams(Duration::ZERO);
+            } else if !replica.is_routed() {
+                replica.end_streams(timeout.saturating_sub(GOODBYE));
+            }
+        }
     }
 
     fn retired(&self, pool: &str, id: &str) -> Option<Arc<Replica>> {
@@ -320,12 +352,15 @@ fn build(
                     if was_given.address != replica.address {
                         kept.set_address((replica.address, replica.port).into());
                     }
+                    if !given.paused && !core.is_stopping() {
+                        kept.stay();
+                    }
                     kept.clone()
                 }
                 _ => match core.retired(name, &replica.id) {
                     Some(back) if back.address().port() == replica.port => {
                         back.set_address((replica.address, replica.port).into());
-                        back.set_routed(true);
+                        back.enter();
                         back
                     }
                     _ => Arc::new(Replica::new(replica, shared.clone(), core.shards.len())),
@@ -337,16 +372,18 @@ fn build(
             protocol: given.protocol,
             paused: given.paused,
             hold: given.hold,
+            stream_limit: Duration::from_millis(given.streams.limit_ms),
             replicas,
             shared,
         };
         pools.insert(name.clone(), Arc::new(pool));
     }
-    let by_listener: HashMap<u64, Arc<Pool>> = listeners
-        .iter()
-        .filter_map(|live| Some((live.number, pools.get(&live.listener.pool)?.clone())))
-        .collect();
-    Routing { generation: table.generation, pools, by_listener }
+    let front = |live: &Live| {
+        let pool = live.listener.pool.as_ref().and_then(|pool| pools.get(pool)).cloned();
+        (live.number, Front { limits: live.listener.limits, pool })
+    };
+    let fronts: HashMap<u64, Front> = listeners.iter().map(front).collect();
+    Routing { generation: table.generation, pools, fronts }
 }
 
 /// The containers that a table depends on.

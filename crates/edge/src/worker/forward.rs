@@ -6,15 +6,16 @@ use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode};
 
 use super::Core;
 use super::body::{AnswerBody, RequestBody};
+use super::client::Client;
 use super::headers;
 use super::hold::{Patience, Rejection};
-use super::http::{Activity, tunnel};
-use super::routing::Claim;
+use super::refusal::Refusal;
+use super::replica::{Claim, Kind};
+use super::tunnel::Upgraded;
 use super::upstream::{Choice, Connection, SETTLING};
 
 /// So often a request that was written, but not answered, is sent again if it may be.
@@ -52,24 +53,18 @@ impl Core {
         self: Arc<Self>,
         listener: u64,
         request: Request<Incoming>,
-        activity: Arc<Activity>,
+        client: Arc<Client>,
     ) -> Response<AnswerBody> {
         let (mut parts, body) = request.into_parts();
-        let mut answer = match headers::check(&parts, &activity) {
-            Err((status, text)) => {
-                let mut answer = text_answer(status, text, &activity);
-                close(&mut answer);
-                answer
-            }
+        let mut answer = match headers::check(&parts) {
+            Err(refusal) => refused(refusal, &client),
             Ok(()) => {
                 let upgrade = headers::upgrade(&parts.headers);
-                let client = upgrade.is_some().then(|| parts.extensions.remove::<OnUpgrade>());
-                headers::forward(&mut parts, activity.peer, upgrade.as_ref());
+                headers::forward(&mut parts, &client, upgrade.as_ref());
                 let outgoing = Outgoing::new(parts, body);
-                let sent = self.send(listener, outgoing, &activity).await;
-                match sent {
+                match self.send(listener, outgoing, &client).await {
                     Ok((response, connection, claim)) => {
-                        self.relay(response, connection, claim, client.flatten(), &activity)
+                        relay(response, connection, claim, upgrade, &client)
                     }
                     Err(answer) => *answer,
                 }
@@ -86,7 +81,7 @@ impl Core {
         self: &Arc<Self>,
         listener: u64,
         mut outgoing: Outgoing,
-        activity: &Arc<Activity>,
+        client: &Arc<Client>,
     ) -> Result<(Response<Incoming>, Connection, Claim), Box<Response<AnswerBody>>> {
         let mut patience = Patience::default();
         let (mut repeats, mut unsent) = (0, 0);
@@ -95,10 +90,11 @@ impl Core {
             Repeatable::No => Choice::Fresh,
         };
         loop {
-            let gone = || activity.client_gone();
-            let claim = match self.claim(listener, &mut patience, gone).await {
+            let gone = || client.is_gone();
+            let claim = match self.claim(listener, &mut patience, gone, || outgoing.compact()).await
+            {
                 Ok(claim) => claim,
-                Err(rejection) => return Err(Box::new(rejected(rejection, activity))),
+                Err(rejection) => return Err(Box::new(rejected(rejection, client))),
             };
             let replica = claim.replica().clone();
             let connection = match Connection::get(&replica, choice).await {
@@ -134,36 +130,50 @@ impl Core {
                     replica.failed(&chain(&error));
                 }
                 Attempt::Unanswered(_, error) => {
+                    // The request's own body may have been what broke.
+                    if let Some(refusal) = client.refused() {
+                        return Err(Box::new(refused(refusal, client)));
+                    }
                     replica.failed(&chain(&error));
                     let text = "the service closed the connection before it answered\n";
-                    return Err(Box::new(text_answer(StatusCode::BAD_GATEWAY, text, activity)));
+                    return Err(Box::new(text_answer(StatusCode::BAD_GATEWAY, text, client)));
                 }
             }
         }
     }
+}
 
-    /// Passes an answer on to the client.
-    fn relay(
-        self: &Arc<Self>,
-        mut response: Response<Incoming>,
-        connection: Connection,
-        claim: Claim,
-        client: Option<OnUpgrade>,
-        activity: &Arc<Activity>,
-    ) -> Response<AnswerBody> {
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let Some(client) = client else {
-                let text = "the service changed the protocol unasked\n";
-                return text_answer(StatusCode::BAD_GATEWAY, text, activity);
-            };
-            tokio::spawn(tunnel(self, client, hyper::upgrade::on(&mut response), claim));
-            return response.map(|_| AnswerBody::text(Bytes::new(), activity.clone()));
-        }
-        headers::strip(response.headers_mut());
-        let stream = headers::is_event_stream(response.headers());
-        let claim = if stream { claim.into_stream() } else { claim };
-        response.map(|body| AnswerBody::upstream(body, claim, connection, activity.clone()))
+/// Passes an answer on to the client.
+fn relay(
+    mut response: Response<Incoming>,
+    connection: Connection,
+    claim: Claim,
+    upgrade: Option<HeaderValue>,
+    client: &Arc<Client>,
+) -> Response<AnswerBody> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let Some(protocol) = upgrade else {
+            let text = "the service changed the protocol unasked\n";
+            return text_answer(StatusCode::BAD_GATEWAY, text, client);
+        };
+        let web_socket = protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
+        let kind = if web_socket { Kind::WebSocket } else { Kind::Tunnel };
+        client.upgrade(Upgraded { replica: hyper::upgrade::on(&mut response), claim, kind });
+        return response.map(|_| AnswerBody::text(Bytes::new(), client.clone()));
     }
+    headers::strip(response.headers_mut());
+    if headers::is_event_stream(response.headers()) {
+        let claim = claim.into_kind(Kind::EventStream);
+        return response.map(|body| AnswerBody::events(body, claim, connection, client.clone()));
+    }
+    response.map(|body| AnswerBody::upstream(body, claim, connection, client.clone()))
+}
+
+/// Says that a request is not taken; nothing more is read from its client.
+fn refused(refusal: Refusal, client: &Arc<Client>) -> Response<AnswerBody> {
+    let mut answer = text_answer(refusal.status(), refusal.text(), client);
+    close(&mut answer);
+    answer
 }
 
 impl Outgoing {
@@ -172,6 +182,19 @@ impl Outgoing {
         let safe = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
         let repeatable = if empty && safe { Repeatable::Yes } else { Repeatable::No };
         Outgoing { parts, body: (!empty).then_some(body), repeatable }
+    }
+
+    /// Before it waits: what was read came in a buffer of 8 KiB, which the names and values of its
+    /// head still hold on to. Copies of their own let it go.
+    fn compact(&mut self) {
+        for value in self.parts.headers.values_mut() {
+            if let Ok(copy) = HeaderValue::from_bytes(value.as_bytes()) {
+                *value = copy;
+            }
+        }
+        if let Ok(copy) = self.parts.uri.to_string().parse() {
+            self.parts.uri = copy;
+        }
     }
 
     async fn send(self, mut connection: Connection) -> Attempt {
@@ -209,7 +232,7 @@ impl Outgoing {
     }
 }
 
-fn rejected(rejection: Rejection, activity: &Arc<Activity>) -> Response<AnswerBody> {
+fn rejected(rejection: Rejection, client: &Arc<Client>) -> Response<AnswerBody> {
     let text = match rejection {
         Rejection::TooMany => "too many requests are waiting for the service\n",
         Rejection::TooLong => "the service did not come back in time\n",
@@ -217,7 +240,7 @@ fn rejected(rejection: Rejection, activity: &Arc<Activity>) -> Response<AnswerBo
         // Nobody reads it.
         Rejection::ClientGone => "",
     };
-    let mut answer = text_answer(StatusCode::SERVICE_UNAVAILABLE, text, activity);
+    let mut answer = text_answer(StatusCode::SERVICE_UNAVAILABLE, text, client);
     answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
     if matches!(rejection, Rejection::Nowhere | Rejection::ClientGone) {
         close(&mut answer);
@@ -228,9 +251,9 @@ fn rejected(rejection: Rejection, activity: &Arc<Activity>) -> Response<AnswerBo
 fn text_answer(
     status: StatusCode,
     text: &'static str,
-    activity: &Arc<Activity>,
+    client: &Arc<Client>,
 ) -> Response<AnswerBody> {
-    let body = AnswerBody::text(Bytes::from_static(text.as_bytes()), activity.clone());
+    let body = AnswerBody::text(Bytes::from_static(text.as_bytes()), client.clone());
     let mut answer = Response::new(body);
     *answer.status_mut() = status;
     let kind = HeaderValue::from_static("text/plain; charset=utf-8");

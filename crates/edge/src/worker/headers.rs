@@ -1,13 +1,14 @@
 //! What a request's head may look like, and how it goes on.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr};
 
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::http::uri::PathAndQuery;
-use hyper::{Method, StatusCode, Uri, Version};
+use hyper::{Method, Uri, Version};
 
-use super::http::Activity;
+use super::client::{Client, Scheme};
+use super::refusal::Refusal;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -15,47 +16,58 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
-/// Refuses heads that another server could read in another way than we do: what such a server
-/// takes for a second request would be smuggled past us. hyper refuses the plainly malformed.
-pub(super) fn check(parts: &Parts, activity: &Activity) -> Result<(), (StatusCode, &'static str)> {
-    let bad = |text| Err((StatusCode::BAD_REQUEST, text));
-    let headers = &parts.headers;
-    let count = |name| headers.get_all(name).iter().count();
-    if count(header::HOST) > 1 {
-        return bad("more than one Host header\n");
+/// Refuses what is well framed, but says two things at once about whom it is for, or asks for what
+/// is not done here.
+pub(super) fn check(parts: &Parts) -> Result<(), Refusal> {
+    if matches!(parts.method, Method::CONNECT | Method::TRACE) {
+        return Err(Refusal::Method);
     }
-    if count(header::HOST) == 0 && parts.version == Version::HTTP_11 {
-        return bad("no Host header\n");
+    let hosts = parts.headers.get_all(header::HOST);
+    let mut hosts = hosts.iter().map(HeaderValue::as_bytes);
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(Refusal::HostTwice);
     }
-    if count(header::CONTENT_LENGTH) > 1 {
-        return bad("more than one Content-Length header\n");
-    }
-    if parts.method == Method::CONNECT {
-        return Err((StatusCode::METHOD_NOT_ALLOWED, "CONNECT is not served here\n"));
-    }
-    if let Some(coding) = headers.get(header::TRANSFER_ENCODING) {
-        if count(header::TRANSFER_ENCODING) > 1
-            || !coding.as_bytes().eq_ignore_ascii_case(b"chunked")
-        {
-            return Err((
-                StatusCode::NOT_IMPLEMENTED,
-                "only `Transfer-Encoding: chunked` is served\n",
-            ));
+    let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
+    match (authority, host) {
+        (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => {
+            return Err(Refusal::HostMismatch);
         }
-        // hyper drops a Content-Length beside it, so look at what really came.
-        if activity.raw_head().is_some_and(|head| has_content_length(&head)) {
-            return bad("both Content-Length and Transfer-Encoding\n");
-        }
+        (Some(one), _) | (None, Some(one)) if !is_authority(one) => return Err(Refusal::BadHost),
+        (None, None) if parts.version != Version::HTTP_10 => return Err(Refusal::NoHost),
+        (Some(_), _) | (None, _) => {}
     }
-    Ok(())
+    // The other forms of a target are for CONNECT, and for OPTIONS of a whole server.
+    let path = parts.uri.path();
+    if !(path.starts_with('/') || path == "*" && parts.method == Method::OPTIONS) {
+        return Err(Refusal::BadTarget);
+    }
+    match parts.headers.get(header::EXPECT) {
+        Some(value) if !value.as_bytes().eq_ignore_ascii_case(b"100-continue") => {
+            Err(Refusal::Expectation)
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
-fn has_content_length(head: &[u8]) -> bool {
-    const NAME: &[u8] = b"content-length";
-    head.split(|byte| *byte == b'\n').any(|line| {
-        line.get(..NAME.len()).is_some_and(|start| start.eq_ignore_ascii_case(NAME))
-            && line[NAME.len()..].trim_ascii_start().starts_with(b":")
-    })
+/// A name or address, and perhaps a port.
+fn is_authority(host: &[u8]) -> bool {
+    let (name, port) = match host.iter().rposition(|byte| *byte == b':') {
+        Some(colon) if !host.ends_with(b"]") => (&host[..colon], &host[colon + 1..]),
+        Some(_) | None => (host, &b""[..]),
+    };
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+    let name_is_fine = match name.strip_prefix(b"[").and_then(|name| name.strip_suffix(b"]")) {
+        Some(address) => {
+            let address = std::str::from_utf8(address).ok();
+            address.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok())
+        }
+        None => !name.is_empty() && name.iter().all(plain),
+    };
+    let port = std::str::from_utf8(port).unwrap_or("x");
+    let port_is_fine = port.is_empty()
+        || (port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok());
+    name_is_fine && port_is_fine
 }
 
 /// The protocol a request asks to change to.
@@ -68,7 +80,7 @@ pub(super) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
 }
 
 /// Turns the head of a client's request into the one for the replica.
-pub(super) fn forward(parts: &mut Parts, peer: SocketAddr, upgrade: Option<&HeaderValue>) {
+pub(super) fn forward(parts: &mut Parts, client: &Client, upgrade: Option<&HeaderValue>) {
     let host = parts.uri.authority().map(|authority| authority.as_str().to_owned());
     if let Some(host) = host.and_then(|host| HeaderValue::try_from(host).ok()) {
         // The absolute form: its host wins over the header (RFC 9112, 3.2.2).
@@ -87,13 +99,12 @@ pub(super) fn forward(parts: &mut Parts, peer: SocketAddr, upgrade: Option<&Head
         parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         parts.headers.insert(header::UPGRADE, protocol.clone());
     }
-    forwarded(&mut parts.headers, peer.ip());
+    forwarded(&mut parts.headers, client.peer, client.scheme);
 }
 
 /// Says on whose behalf we ask. What a public client claims about that is replaced; a proxy in
 /// front of us, on this machine or in a private network, is believed.
-fn forwarded(headers: &mut HeaderMap, peer: IpAddr) {
-    let peer = peer.to_canonical();
+fn forwarded(headers: &mut HeaderMap, peer: IpAddr, scheme: Scheme) {
     let believed = is_private(peer);
     let mut chain = String::new();
     if believed {
@@ -109,7 +120,7 @@ fn forwarded(headers: &mut HeaderMap, peer: IpAddr) {
         headers.insert(FORWARDED_FOR, chain);
     }
     if !believed || !headers.contains_key(FORWARDED_PROTO) {
-        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme.name()));
     }
     if !believed || !headers.contains_key(FORWARDED_HOST) {
         match headers.get(header::HOST).cloned() {
@@ -171,7 +182,7 @@ mod tests {
         for (name, value) in given {
             headers.append(HeaderName::from_static(name), value.parse().unwrap());
         }
-        forwarded(&mut headers, peer.parse().unwrap());
+        forwarded(&mut headers, peer.parse().unwrap(), Scheme::Http);
         let get = |name| headers.get(name).map_or("-", |v: &HeaderValue| v.to_str().unwrap());
         vec![
             get(FORWARDED_FOR).to_owned(),
@@ -191,7 +202,7 @@ mod tests {
         assert_eq!(forwarded_from("8.8.8.8", &given), ["8.8.8.8", "http", "shop.example"]);
         let expected = ["1.1.1.1, 127.0.0.1", "https", "other.example"];
         assert_eq!(forwarded_from("127.0.0.1", &given), expected);
-        assert_eq!(forwarded_from("::ffff:8.8.8.8", &[]), ["8.8.8.8", "http", "-"]);
+        assert_eq!(forwarded_from("8.8.8.8", &[]), ["8.8.8.8", "http", "-"]);
     }
 
     #[test]
@@ -208,8 +219,16 @@ mod tests {
     }
 
     #[test]
-    fn a_content_length_is_found_however_it_is_written() {
-        assert!(has_content_length(b"POST / HTTP/1.1\r\ncontent-LENGTH : 5\r\nHost: a"));
-        assert!(!has_content_length(b"POST / HTTP/1.1\r\nX-Content-Length: 5\r\nHost: a"));
+    fn hosts_are_names_or_addresses_with_or_without_a_port() {
+        for host in
+            ["a", "a.b-c.d:80", "10.0.0.1", "[::1]", "[::1]:8080", "a_b", "a:", "shop.example."]
+        {
+            assert!(is_authority(host.as_bytes()), "{host}");
+        }
+        for host in [
+            "", ":80", "a b", "a/b", "a@b", "a,b", "a:x", "a:70000", "[::1", "[a]", "a:1:2", "a%00",
+        ] {
+            assert!(!is_authority(host.as_bytes()), "{host}");
+        }
     }
 }

@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::Core;
-use super::routing::{Claim, Pool, PoolShared, Route};
+use super::replica::Claim;
+use super::routing::{Pool, PoolShared, Route};
 
 /// How soon a client's leaving is noticed while it is held.
 const LOOK_FOR_CLIENT: Duration = Duration::from_millis(200);
@@ -48,12 +49,14 @@ impl Drop for Place {
 }
 
 impl Core {
-    /// Claims a replica, waiting for one if need be. `gone` tells whether the client has left.
+    /// Claims a replica, waiting for one if need be. `gone` tells whether the client has left;
+    /// `held` is called before it waits.
     pub(super) async fn claim(
         &self,
         listener: u64,
         patience: &mut Patience,
         gone: impl Fn() -> bool,
+        held: impl FnOnce(),
     ) -> Result<Claim, Rejection> {
         let pool = match self.route(listener) {
             Route::To(claim) => return Ok(claim),
@@ -68,6 +71,7 @@ impl Core {
         let Some(mut place) = Place::take(&pool) else {
             return rejected(&pool, Rejection::TooMany);
         };
+        held();
         loop {
             let shared = place.0.clone();
             // Listen before looking, so that no change falls in between.

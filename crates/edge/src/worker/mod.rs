@@ -4,20 +4,29 @@
 mod accept;
 mod admin;
 mod body;
+mod client;
+mod connection;
 mod control;
 mod disk;
+mod events;
 mod forward;
+mod framing;
 mod headers;
 mod hold;
-mod http;
 mod link;
 mod live;
+mod pipe;
 mod probe;
+mod refusal;
+mod replica;
 mod routing;
 mod stop;
 mod stream;
 mod tcp;
+mod tunnel;
 mod upstream;
+mod watched;
+mod websocket;
 
 use std::io;
 use std::os::fd::AsFd;
@@ -34,7 +43,8 @@ use crate::channel::{Ask, Notice, Reply};
 use crate::log::event;
 use control::Control;
 use link::Link;
-use routing::{Replica, Routing};
+use replica::Replica;
+use routing::Routing;
 
 /// The first ones tell the most; the log has all.
 const MAX_PROBLEMS: usize = 20;
@@ -120,7 +130,7 @@ fn start_shards(threads: usize) -> io::Result<Vec<Handle>> {
         let handle = runtime.handle().clone();
         let thread = std::thread::Builder::new().name(format!("shard-{number}"));
         thread.spawn(move || {
-            routing::enter_shard(number);
+            replica::enter_shard(number);
             runtime.block_on(std::future::pending::<()>());
         })?;
         Ok(handle)

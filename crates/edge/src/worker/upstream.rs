@@ -11,7 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::Core;
 use super::body::RequestBody;
-use super::routing::Replica;
+use super::replica::Replica;
 use super::stream::SharedStream;
 use crate::channel::{Ask, Reply};
 use crate::containers;

@@ -4,6 +4,7 @@ mod holding;
 mod protocol;
 mod restarts;
 mod retries;
+mod streams;
 mod support;
 mod switching;
 mod tables;

@@ -58,7 +58,8 @@ async fn an_http_1_0_client_is_served() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_absolute_target_is_turned_into_a_path_and_a_host() {
     let (_edge, _mirror, address) = mirrored().await;
-    let head = b"GET http://real.example/x?y HTTP/1.1\r\nHost: other\r\nConnection: close\r\n\r\n";
+    let head = b"GET http://real.example/x?y HTTP/1.1\r\nHost: Real.example\r\n\
+                 Connection: close\r\n\r\n";
     let answer = raw(address, head).await;
     assert!(answer.contains("GET /x?y\n") && answer.contains("host: real.example\n"), "{answer}");
 }

@@ -18,12 +18,13 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use shiplap_edge::api::Status;
-use shiplap_edge::{Client, Hold, Listener, Pool, Protocol, Replica, Table};
+use shiplap_edge::{Client, Listener, Pool, Protocol, Replica, Table};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// What no wait in a test takes, unless something is broken.
 pub const LONG: Duration = Duration::from_secs(20);
+pub const OWNER: &str = "test/default";
 pub const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -83,7 +84,8 @@ impl Edge {
             })
             .await
             .unwrap();
-        let listener = table.listeners.iter().find(|listener| listener.pool == name).unwrap();
+        let listener =
+            table.listeners.iter().find(|listener| listener.pool.as_deref() == Some(name)).unwrap();
         assert_ne!(listener.port, 0);
         SocketAddr::new(listener.address, listener.port)
     }
@@ -111,19 +113,11 @@ pub fn spawn_supervisor(state: &std::path::Path, socket: &std::path::Path) -> Ch
 }
 
 pub fn listener(pool: &str, port: u16) -> Listener {
-    let pool = pool.to_owned();
-    Listener { owner: "test/default".to_owned(), namespace: None, address: LOCALHOST, port, pool }
+    Listener::new(OWNER, LOCALHOST, port, pool)
 }
 
 pub fn pool(protocol: Protocol, replicas: Vec<Replica>) -> Pool {
-    Pool {
-        owner: "test/default".to_owned(),
-        service: "api".to_owned(),
-        protocol,
-        paused: false,
-        hold: Hold::default(),
-        replicas,
-    }
+    Pool { replicas, ..Pool::new(OWNER, "api", protocol) }
 }
 
 pub fn http(replicas: Vec<Replica>) -> Pool {
@@ -283,6 +277,44 @@ pub async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
     let _ = stream.write_all(bytes).await;
     let _ = tokio::time::timeout(LONG, stream.read_to_end(&mut answer)).await.unwrap();
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Accepts one connection after the other, reads a request's head, and does this.
+pub async fn raw_server<F, R>(serve: F) -> SocketAddr
+where
+    F: Fn(TcpStream) -> R + Send + 'static,
+    R: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            read_until(&mut stream, b"\r\n\r\n").await;
+            tokio::spawn(serve(stream));
+        }
+    });
+    address
+}
+
+/// Reads up to and with these bytes; panics when they do not come.
+pub async fn read_until(stream: &mut TcpStream, end: &[u8]) -> Vec<u8> {
+    let mut all = Vec::new();
+    let reading = async {
+        while !all.ends_with(end) {
+            all.push(stream.read_u8().await.unwrap());
+        }
+    };
+    let read = tokio::time::timeout(LONG, reading).await;
+    assert!(read.is_ok(), "only {:?} came", String::from_utf8_lossy(&all));
+    all
+}
+
+/// Reads to the end, or to a reset.
+pub async fn read_rest(stream: &mut TcpStream) -> Vec<u8> {
+    let mut rest = Vec::new();
+    let _ = tokio::time::timeout(LONG, stream.read_to_end(&mut rest)).await.expect("it ends");
+    rest
 }
 
 /// Waits until something becomes true.
