@@ -147,8 +147,9 @@ impl Table {
                 return Err(TableError::Value { at, what });
             }
             let plain = route.path.bytes().all(|byte| byte.is_ascii_graphic());
-            let odd =
-                ["//", "/./", "/../", "%", "?", "#"].iter().any(|odd| route.path.contains(odd));
+            let odd = ["//", "/./", "/../", "%", "?", "#", ";", "\\"]
+                .iter()
+                .any(|odd| route.path.contains(odd));
             if !route.path.starts_with('/') || !plain || odd {
                 let what = format!("`{}` is not a plain path", route.path);
                 return Err(TableError::Value { at, what });
@@ -218,10 +219,11 @@ fn check_pool(name: &str, pool: &Pool) -> Result<(), TableError> {
 fn check_limits(at: &str, limits: &Limits) -> Result<(), TableError> {
     let fine = (1..=MAX_HEAD_BYTES).contains(&limits.head_bytes)
         && (1..=MAX_HEAD_FIELDS).contains(&limits.head_fields)
-        && limits.http2_streams > 0;
+        && limits.http2_streams > 0
+        && limits.body_bytes_per_s > 0;
     let what = format!(
         "a head has 1 to {MAX_HEAD_BYTES} bytes and 1 to {MAX_HEAD_FIELDS} fields, a connection \
-         at least one stream"
+         at least one stream, and a body comes with at least one byte per second"
     );
     if fine { Ok(()) } else { Err(TableError::Value { at: at.to_owned(), what }) }
 }

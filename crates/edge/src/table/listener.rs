@@ -73,6 +73,11 @@ pub struct Limits {
     /// Between two requests. Longer than what clients keep connections for (most 60 s), so that
     /// it is the client that closes.
     pub idle_timeout_ms: u64,
+    /// For which a client that sends a body may be waited for in all; then 408. Every byte that
+    /// comes adds to it, see `body_bytes_per_s`. Not for gRPC, whose streams may be silent.
+    pub body_timeout_ms: u64,
+    /// A client that sends at least so fast is never too slow.
+    pub body_bytes_per_s: u32,
     /// For which a client may take nothing of what is written to it; then it is cut.
     pub send_timeout_ms: u64,
     /// Connections at once; what comes on top is closed.
@@ -91,6 +96,8 @@ impl Default for Limits {
             head_fields: 100,
             head_timeout_ms: 30_000,
             idle_timeout_ms: 75_000,
+            body_timeout_ms: 30_000,
+            body_bytes_per_s: 250,
             send_timeout_ms: 60_000,
             connections: 50_000,
             connections_per_address: 2_000,

@@ -1,7 +1,7 @@
 //! Accepting connections.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,9 @@ use tokio::task::JoinHandle;
 use super::Core;
 use super::client::{Client, Scheme};
 use super::connection::Negotiated;
+use super::doors::Doors;
+use super::policy::inside;
+use super::refusal::Refusal;
 use super::stream::SharedStream;
 use super::{connection, tcp};
 use crate::log::event;
@@ -29,15 +32,16 @@ pub(super) fn start(
     core: &Arc<Core>,
     listener: u64,
     socket: &std::net::TcpListener,
+    doors: &Arc<Doors>,
 ) -> io::Result<Vec<JoinHandle<()>>> {
     let start_one = |shard: &tokio::runtime::Handle| {
         let socket = socket.try_clone()?;
-        Ok(shard.spawn(accept(core.clone(), listener, socket)))
+        Ok(shard.spawn(accept(core.clone(), listener, socket, doors.clone())))
     };
     core.shards.iter().map(start_one).collect()
 }
 
-async fn accept(core: Arc<Core>, listener: u64, socket: std::net::TcpListener) {
+async fn accept(core: Arc<Core>, listener: u64, socket: std::net::TcpListener, doors: Arc<Doors>) {
     let socket = match TcpListener::from_std(socket) {
         Ok(socket) => socket,
         Err(error) => return core.problem(format!("cannot accept on a socket: {error}")),
@@ -46,7 +50,7 @@ async fn accept(core: Arc<Core>, listener: u64, socket: std::net::TcpListener) {
     loop {
         match socket.accept().await {
             Ok((stream, peer)) => {
-                tokio::spawn(serve(core.clone(), listener, stream, peer));
+                tokio::spawn(serve(core.clone(), listener, stream, peer, doors.clone()));
             }
             // The client has left before we came to it.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -61,29 +65,42 @@ async fn accept(core: Arc<Core>, listener: u64, socket: std::net::TcpListener) {
     }
 }
 
-async fn serve(core: Arc<Core>, listener: u64, stream: TcpStream, peer: SocketAddr) {
+async fn serve(
+    core: Arc<Core>,
+    listener: u64,
+    stream: TcpStream,
+    peer: SocketAddr,
+    doors: Arc<Doors>,
+) {
     // These only fail on a connection that is already gone.
     let _ = stream.set_nodelay(true);
     let _ = sockopt::set_tcp_keepidle(&stream, KEEP_ALIVE);
     let _ = sockopt::set_socket_keepalive(&stream, true);
-    let Some((protocol, limits)) = core.front(listener) else { return };
+    let Some((protocol, limits, exempt)) = core.front(listener, peer.ip()) else { return };
+    let address = (!exempt).then_some(peer.ip().to_canonical());
+    let Some(_inside) = doors.enter(address, &limits) else {
+        if protocol != Protocol::Tcp {
+            // What does not fit into the socket at once is not worth waiting for.
+            let _ = stream.try_write(&Refusal::TooManyConnections.as_http1());
+        }
+        return;
+    };
     match protocol {
         Protocol::Http | Protocol::H2c => {
             let stream = SharedStream::new(stream);
-            let client = Client::new(peer.ip(), Scheme::Http, stream.clone());
-            let negotiated = Negotiated::Nothing;
-            connection::serve(core, listener, stream, client, negotiated, limits).await;
+            let client = Client::new(peer.ip(), Scheme::Http, limits, stream.clone());
+            connection::serve(core, listener, stream, client, Negotiated::Nothing).await;
         }
         Protocol::Tcp => tcp::serve(core, listener, stream).await,
     }
 }
 
 impl Core {
-    /// What to speak at a listener. Where only routes lead on, it is HTTP.
-    fn front(&self, listener: u64) -> Option<(Protocol, Limits)> {
+    /// What to speak at a listener, its limits, and whether many clients may come from an address.
+    fn front(&self, listener: u64, peer: IpAddr) -> Option<(Protocol, Limits, bool)> {
         let routing = self.routing.load();
         let front = routing.fronts.get(&listener)?;
-        let protocol = front.pool.as_ref().map_or(Protocol::Http, |pool| pool.protocol);
-        Some((protocol, front.limits))
+        let exempt = front.is_inside || inside(&routing.trusted, peer.to_canonical());
+        Some((front.protocol(), front.limits, exempt))
     }
 }

@@ -9,26 +9,27 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::client::Client;
 use super::events::EventStream;
+use super::intake::{Intake, IntakeError};
 use super::replica::Claim;
 use super::upstream::Connection;
 
 /// A request's body, from the client to the replica.
 pub(super) enum RequestBody {
     Empty,
-    Stream(Incoming),
+    Stream(Box<Intake>),
 }
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = IntakeError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, IntakeError>>> {
         match &mut *self {
             RequestBody::Empty => Poll::Ready(None),
-            RequestBody::Stream(body) => Pin::new(body).poll_frame(cx),
+            RequestBody::Stream(body) => Pin::new(&mut **body).poll_frame(cx),
         }
     }
 

@@ -5,11 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
+use hyper::header::HeaderValue;
+
 use super::Core;
 use super::framing::Place;
 use super::refusal::Refusal;
 use super::stream::SharedStream;
 use super::tunnel::Upgraded;
+use crate::table::Limits;
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
@@ -23,7 +26,6 @@ fn now_ms() -> u64 {
 pub(super) enum Scheme {
     Http,
     /// Over TLS, which has been taken off already.
-    #[expect(dead_code, reason = "nothing takes TLS off yet")]
     Https,
 }
 
@@ -40,6 +42,9 @@ impl Scheme {
 pub(super) struct Client {
     pub peer: IpAddr,
     pub scheme: Scheme,
+    pub limits: Limits,
+    /// The peer, as the header says it.
+    pub peer_text: HeaderValue,
     /// The socket below everything, to look at.
     socket: SharedStream,
     /// Requests that are not answered in full.
@@ -79,10 +84,19 @@ pub(super) enum Doing {
 }
 
 impl Client {
-    pub(super) fn new(peer: IpAddr, scheme: Scheme, socket: SharedStream) -> Arc<Client> {
+    pub(super) fn new(
+        peer: IpAddr,
+        scheme: Scheme,
+        limits: Limits,
+        socket: SharedStream,
+    ) -> Arc<Client> {
+        let peer = peer.to_canonical();
+        let peer_text = HeaderValue::try_from(peer.to_string()).expect("an address is plain text");
         Arc::new(Client {
-            peer: peer.to_canonical(),
+            peer,
             scheme,
+            limits,
+            peer_text,
             socket,
             open: AtomicU32::new(0),
             place: AtomicU8::new(BETWEEN),

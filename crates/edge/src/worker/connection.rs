@@ -26,7 +26,6 @@ use super::client::{Client, Counted, Doing};
 use super::framing::HeadLimits;
 use super::refusal::Refusal;
 use super::watched::{Replayed, Watched};
-use crate::table::Limits;
 
 /// What a client and we have agreed to speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,13 +70,12 @@ pub(super) async fn serve<S>(
     stream: S,
     client: Arc<Client>,
     negotiated: Negotiated,
-    limits: Limits,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let _counted = Counted::new(&core);
     let closing = core.closing.subscribe();
-    let mut serving = Serving { core, listener, client, limits, closing };
+    let mut serving = Serving { core, listener, client, closing };
     let mut stream = stream;
     loop {
         let first = match serving.first_bytes(&mut stream, negotiated).await {
@@ -103,7 +101,6 @@ struct Serving {
     core: Arc<Core>,
     listener: u64,
     client: Arc<Client>,
-    limits: Limits,
     closing: watch::Receiver<bool>,
 }
 
@@ -113,7 +110,7 @@ impl Serving {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let idle = Duration::from_millis(self.limits.idle_timeout_ms);
+        let idle = Duration::from_millis(self.client.limits.idle_timeout_ms);
         let mut first = tokio::select! {
             first = read_some(stream) => first?,
             () = tokio::time::sleep(idle) => return None,
@@ -123,7 +120,7 @@ impl Serving {
             return Some(first);
         }
         // `P` may become POST as well as the preface of HTTP/2.
-        let head = tokio::time::sleep(Duration::from_millis(self.limits.head_timeout_ms));
+        let head = tokio::time::sleep(Duration::from_millis(self.client.limits.head_timeout_ms));
         let mut head = std::pin::pin!(head);
         while first.len() < PREFACE.len() && PREFACE.starts_with(&first) {
             tokio::select! {
@@ -140,8 +137,8 @@ impl Serving {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let fields = usize::from(self.limits.head_fields);
-        let head = HeadLimits { bytes: self.limits.head_bytes as usize, fields };
+        let fields = usize::from(self.client.limits.head_fields);
+        let head = HeadLimits { bytes: self.client.limits.head_bytes as usize, fields };
         let watched = Watched::new(stream, first, self.client.clone(), head);
         let mut builder = http1::Builder::new();
         builder.header_read_timeout(None).max_header_size(head.bytes);
@@ -159,7 +156,7 @@ impl Serving {
             tokio::select! {
                 // An error is the client's doing, or has been seen on the replica's side.
                 _ = &mut connection => break false,
-                () = timer.as_mut() => match look(&self.client, &self.limits) {
+                () = timer.as_mut() => match look(&self.client) {
                     Look::Again(_) if ending && !self.client.is_busy() => break false,
                     Look::Again(wait) => {
                         timer.as_mut().reset(tokio::time::Instant::now() + wait);
@@ -205,8 +202,8 @@ impl Serving {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
-            .max_concurrent_streams(self.limits.http2_streams)
-            .max_header_list_size(self.limits.head_bytes)
+            .max_concurrent_streams(self.client.limits.http2_streams)
+            .max_header_list_size(self.client.limits.head_bytes)
             .initial_stream_window_size(HTTP2_STREAM_WINDOW)
             .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
             .max_send_buf_size(HTTP2_SEND_BUFFER)
@@ -219,7 +216,7 @@ impl Serving {
         let mut ending = false;
         let timer = tokio::time::sleep(BUSY_LOOK);
         let mut timer = std::pin::pin!(timer);
-        let idle = Duration::from_millis(self.limits.idle_timeout_ms);
+        let idle = Duration::from_millis(self.client.limits.idle_timeout_ms);
         loop {
             tokio::select! {
                 _ = connection.as_mut() => return,
@@ -260,7 +257,8 @@ enum Look {
     Cut,
 }
 
-fn look(client: &Client, limits: &Limits) -> Look {
+fn look(client: &Client) -> Look {
+    let limits = &client.limits;
     match client.doing() {
         Doing::Busy => Look::Again(BUSY_LOOK),
         Doing::Idle(since) if since >= KEEP_HYPER => Look::Park,

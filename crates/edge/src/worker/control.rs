@@ -11,14 +11,16 @@ use tokio::sync::Mutex;
 
 use super::link::refusal;
 use super::live::{Live, listen, open, tell_unbound};
+use super::policy::{Policy, blocks};
 use super::replica::Replica;
 use super::routing::{Front, Pool, PoolShared, Routing};
+use super::rules::{Rule, Rules, Target};
 use super::{Core, disk};
 use crate::api::{ListenerStatus, Unbindable};
 use crate::channel::{Ask, MAX_CONTAINERS, Place, Reply, Sighting};
 use crate::containers::is_container_id;
 use crate::log::event;
-use crate::table::{Table, TableError};
+use crate::table::{self, Table, TableError};
 
 /// How often sockets that could not be opened are tried again.
 const TRY_EVERY: Duration = Duration::from_secs(1);
@@ -378,12 +380,60 @@ fn build(
         };
         pools.insert(name.clone(), Arc::new(pool));
     }
-    let front = |live: &Live| {
-        let pool = live.listener.pool.as_ref().and_then(|pool| pools.get(pool)).cloned();
-        (live.number, Front { limits: live.listener.limits, pool })
+    let fronts = fronts(old, table, &pools, listeners);
+    let trusted = blocks(&table.trusted_proxies);
+    Routing { generation: table.generation, pools, fronts, trusted }
+}
+
+/// What each listener leads to; rules that have the same name as before keep what they know.
+fn fronts(
+    old: &Routing,
+    table: &Table,
+    pools: &BTreeMap<String, Arc<Pool>>,
+    listeners: &[Live],
+) -> HashMap<u64, Front> {
+    let known: HashMap<Arc<str>, &Arc<Rule>> =
+        old.rules().map(|rule| (rule.name.clone(), rule)).collect();
+    let rule = |name: String, path: &str, target: Target, policy: &table::Policy| {
+        let before = known.get(name.as_str());
+        Arc::new(Rule {
+            name: name.into(),
+            path: path.trim_end_matches('/').to_owned(),
+            target,
+            policy: Policy::new(policy, before.map(|rule| &rule.policy)),
+            shared: before.map(|rule| rule.shared.clone()).unwrap_or_default(),
+        })
     };
-    let fronts: HashMap<u64, Front> = listeners.iter().map(front).collect();
-    Routing { generation: table.generation, pools, fronts }
+    let to_pool = |name: &String| pools.get(name).cloned().map(Target::Pool);
+    let routes: Vec<(&table::Route, Arc<Rule>)> = table
+        .routes
+        .iter()
+        .filter_map(|route| {
+            let target = match &route.target {
+                table::Target::Pool(pool) => to_pool(pool)?,
+                table::Target::Redirect(redirect) => Target::Redirect(redirect.clone()),
+            };
+            let entries = route.entries.join(",");
+            let name = format!("{} {} at {entries}", route.owner, route.name());
+            Some((route, rule(name, &route.path, target, &route.policy)))
+        })
+        .collect();
+    let front = |live: &Live| {
+        let listener = &live.listener;
+        let mut rules = Rules::default();
+        if let Some(entry) = &listener.entry {
+            for (route, rule) in routes.iter().filter(|(route, _)| route.entries.contains(entry)) {
+                rules.add(route.host.as_deref(), rule.clone());
+            }
+        }
+        rules.rest = listener.pool.as_ref().and_then(to_pool).map(|target| {
+            let name = format!("{} listener {}", listener.owner, listener.place());
+            rule(name, "", target, &listener.policy)
+        });
+        let is_inside = listener.namespace.is_some();
+        (live.number, Front { limits: listener.limits, rules, is_inside })
+    };
+    listeners.iter().map(front).collect()
 }
 
 /// The containers that a table depends on.

@@ -1,6 +1,7 @@
 //! One request: held, claimed, sent, perhaps sent again, answered.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
@@ -13,8 +14,11 @@ use super::body::{AnswerBody, RequestBody};
 use super::client::Client;
 use super::headers;
 use super::hold::{Patience, Rejection};
+use super::intake::{Intake, Pace, Verdict};
+use super::policy::{Asker, Own, strip_path};
 use super::refusal::Refusal;
 use super::replica::{Claim, Kind};
+use super::rules::{Address, Rule};
 use super::tunnel::Upgraded;
 use super::upstream::{Choice, Connection, SETTLING};
 
@@ -27,8 +31,26 @@ const MAX_UNSENT: u32 = 3;
 /// A request on its way.
 struct Outgoing {
     parts: Parts,
-    body: Option<Incoming>,
+    body: Option<Box<Intake>>,
+    /// What is found out about the body while it is sent.
+    verdict: Verdict,
     repeatable: Repeatable,
+}
+
+/// A request, and what holds for it.
+struct Arrival {
+    rule: Arc<Rule>,
+    address: Address,
+    asker: Asker,
+}
+
+/// Why a request comes to nothing.
+enum Stop {
+    Refused(Refusal),
+    /// The listener has left the table.
+    Nowhere,
+    /// No route is about it.
+    NotFound,
 }
 
 /// Whether a request may be sent again after it was sent: GET, HEAD or OPTIONS without a body.
@@ -55,19 +77,24 @@ impl Core {
         request: Request<Incoming>,
         client: Arc<Client>,
     ) -> Response<AnswerBody> {
-        let (mut parts, body) = request.into_parts();
-        let mut answer = match headers::check(&parts) {
-            Err(refusal) => refused(refusal, &client),
-            Ok(()) => {
-                let upgrade = headers::upgrade(&parts.headers);
-                headers::forward(&mut parts, &client, upgrade.as_ref());
-                let outgoing = Outgoing::new(parts, body);
-                match self.send(listener, outgoing, &client).await {
-                    Ok((response, connection, claim)) => {
-                        relay(response, connection, claim, upgrade, &client)
-                    }
-                    Err(answer) => *answer,
+        let (parts, body) = request.into_parts();
+        let mut answer = match self.arrive(listener, &parts, &client) {
+            Err(Stop::Refused(refusal)) => refused(refusal, &client),
+            Err(Stop::Nowhere) => rejected(Rejection::Nowhere, &client),
+            Err(Stop::NotFound) => {
+                let text = "nothing is served here under this name and path\n";
+                text_answer(StatusCode::NOT_FOUND, text, &client)
+            }
+            Ok(arrival) => {
+                let answer = self.serve(&arrival, parts, body, &client).await;
+                let mut answer = match answer {
+                    Ok(answer) => answer,
+                    Err(own) => own_answer(*own, &client),
+                };
+                if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                    arrival.rule.policy.change_response(answer.headers_mut());
                 }
+                answer
             }
         };
         if self.is_stopping() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -76,13 +103,56 @@ impl Core {
         answer
     }
 
+    /// Finds out what a request is about.
+    fn arrive(&self, listener: u64, parts: &Parts, client: &Client) -> Result<Arrival, Stop> {
+        headers::check(parts).map_err(Stop::Refused)?;
+        let routing = self.routing.load();
+        let front = routing.fronts.get(&listener).ok_or(Stop::Nowhere)?;
+        let address = front.rules.address(listener, parts).map_err(Stop::Refused)?;
+        let rule = front.rules.find(&address).ok_or(Stop::NotFound)?.clone();
+        let asker = headers::asker(&parts.headers, client, &routing.trusted);
+        Ok(Arrival { rule, address, asker })
+    }
+
+    /// Answers a request as its rule says; the error is an answer of our own.
+    async fn serve(
+        self: &Arc<Self>,
+        arrival: &Arrival,
+        mut parts: Parts,
+        body: Incoming,
+        client: &Arc<Client>,
+    ) -> Result<Response<AnswerBody>, Box<Own>> {
+        let Arrival { rule, address, asker } = arrival;
+        rule.policy.admit(&parts, asker, &rule.shared.meter)?;
+        rule.policy.log_in(&mut parts.headers).await?;
+        rule.pool(&parts)?;
+        let upgrade = headers::upgrade(&parts.headers);
+        headers::forward(&mut parts, client, asker, upgrade.as_ref());
+        if rule.policy.strip_path {
+            match strip_path(&parts.uri, &rule.path) {
+                Ok(uri) => parts.uri = uri,
+                Err(refusal) => return Ok(refused(refusal, client)),
+            }
+            headers::prefix(&mut parts.headers, &rule.path);
+        }
+        rule.policy.change_request(&mut parts.headers);
+        let outgoing = Outgoing::new(parts, body, rule.policy.body_limit(), client);
+        Ok(match self.send(address, outgoing, client).await {
+            Ok((response, connection, claim)) => {
+                relay(response, connection, claim, upgrade, client)
+            }
+            Err(answer) => *answer,
+        })
+    }
+
     /// Sends a request until it is answered.
     async fn send(
         self: &Arc<Self>,
-        listener: u64,
+        address: &Address,
         mut outgoing: Outgoing,
         client: &Arc<Client>,
     ) -> Result<(Response<Incoming>, Connection, Claim), Box<Response<AnswerBody>>> {
+        let verdict = outgoing.verdict.clone();
         let mut patience = Patience::default();
         let (mut repeats, mut unsent) = (0, 0);
         let mut choice = match outgoing.repeatable {
@@ -91,7 +161,7 @@ impl Core {
         };
         loop {
             let gone = || client.is_gone();
-            let claim = match self.claim(listener, &mut patience, gone, || outgoing.compact()).await
+            let claim = match self.claim(address, &mut patience, gone, || outgoing.compact()).await
             {
                 Ok(claim) => claim,
                 Err(rejection) => return Err(Box::new(rejected(rejection, client))),
@@ -131,7 +201,7 @@ impl Core {
                 }
                 Attempt::Unanswered(_, error) => {
                     // The request's own body may have been what broke.
-                    if let Some(refusal) = client.refused() {
+                    if let Some(refusal) = verdict.get().copied().or(client.refused()) {
                         return Err(Box::new(refused(refusal, client)));
                     }
                     replica.failed(&chain(&error));
@@ -177,11 +247,19 @@ fn refused(refusal: Refusal, client: &Arc<Client>) -> Response<AnswerBody> {
 }
 
 impl Outgoing {
-    fn new(parts: Parts, body: Incoming) -> Outgoing {
+    fn new(parts: Parts, body: Incoming, limit: u64, client: &Client) -> Outgoing {
         let empty = body.is_end_stream();
         let safe = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
         let repeatable = if empty && safe { Repeatable::Yes } else { Repeatable::No };
-        Outgoing { parts, body: (!empty).then_some(body), repeatable }
+        if empty {
+            return Outgoing { parts, body: None, verdict: Verdict::default(), repeatable };
+        }
+        let pace = (!headers::is_grpc(&parts.headers)).then(|| {
+            let patience = Duration::from_millis(client.limits.body_timeout_ms);
+            Pace::new(patience, Duration::from_secs(1) / client.limits.body_bytes_per_s.max(1))
+        });
+        let (body, verdict) = Intake::new(body, limit, pace);
+        Outgoing { parts, body: Some(Box::new(body)), verdict, repeatable }
     }
 
     /// Before it waits: what was read came in a buffer of 8 KiB, which the names and values of its
@@ -198,7 +276,9 @@ impl Outgoing {
     }
 
     async fn send(self, mut connection: Connection) -> Attempt {
-        let Outgoing { parts, body, repeatable } = self;
+        let Outgoing { mut parts, body, verdict, repeatable } = self;
+        // It is about one connection, and this one has no trailers.
+        parts.headers.remove(header::TE);
         let again = (repeatable == Repeatable::Yes).then(|| parts.clone());
         let body = body.map_or(RequestBody::Empty, RequestBody::Stream);
         let request = Request::from_parts(parts, body);
@@ -225,9 +305,10 @@ impl Outgoing {
                 RequestBody::Empty => None,
                 RequestBody::Stream(body) => Some(body),
             };
-            return Attempt::Unsent(Outgoing { parts, body, repeatable }, failure.into_error());
+            let back = Outgoing { parts, body, verdict, repeatable };
+            return Attempt::Unsent(back, failure.into_error());
         }
-        let again = again.map(|parts| Outgoing { parts, body: None, repeatable });
+        let again = again.map(|parts| Outgoing { parts, body: None, verdict, repeatable });
         Attempt::Unanswered(again, failure.into_error())
     }
 }
@@ -258,6 +339,13 @@ fn text_answer(
     *answer.status_mut() = status;
     let kind = HeaderValue::from_static("text/plain; charset=utf-8");
     answer.headers_mut().insert(header::CONTENT_TYPE, kind);
+    answer
+}
+
+fn own_answer(own: Own, client: &Arc<Client>) -> Response<AnswerBody> {
+    let mut answer = Response::new(AnswerBody::text(own.text, client.clone()));
+    *answer.status_mut() = own.status;
+    answer.headers_mut().extend(own.headers);
     answer
 }
 

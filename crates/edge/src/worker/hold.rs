@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::Core;
 use super::replica::Claim;
 use super::routing::{Pool, PoolShared, Route};
+use super::rules::Address;
 
 /// How soon a client's leaving is noticed while it is held.
 const LOOK_FOR_CLIENT: Duration = Duration::from_millis(200);
@@ -53,12 +54,12 @@ impl Core {
     /// `held` is called before it waits.
     pub(super) async fn claim(
         &self,
-        listener: u64,
+        address: &Address,
         patience: &mut Patience,
         gone: impl Fn() -> bool,
         held: impl FnOnce(),
     ) -> Result<Claim, Rejection> {
-        let pool = match self.route(listener) {
+        let pool = match self.route(address) {
             Route::To(claim) => return Ok(claim),
             Route::Nowhere => return Err(Rejection::Nowhere),
             Route::Hold(pool) => pool,
@@ -77,7 +78,7 @@ impl Core {
             // Listen before looking, so that no change falls in between.
             let mut changed = std::pin::pin!(shared.changed.notified());
             changed.as_mut().enable();
-            let pool = match self.route(listener) {
+            let pool = match self.route(address) {
                 Route::To(claim) => return Ok(claim),
                 Route::Nowhere => return Err(Rejection::Nowhere),
                 Route::Hold(pool) => pool,

@@ -28,6 +28,9 @@ pub(super) enum Refusal {
     Method,
     Expectation,
     HeadTooSlow,
+    BodyTooSlow,
+    BodyTooLarge,
+    TooManyConnections,
 }
 
 impl Refusal {
@@ -39,7 +42,9 @@ impl Refusal {
             Refusal::TransferCoding => StatusCode::NOT_IMPLEMENTED,
             Refusal::Method => StatusCode::METHOD_NOT_ALLOWED,
             Refusal::Expectation => StatusCode::EXPECTATION_FAILED,
-            Refusal::HeadTooSlow => StatusCode::REQUEST_TIMEOUT,
+            Refusal::HeadTooSlow | Refusal::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
+            Refusal::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Refusal::TooManyConnections => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::RequestLine
             | Refusal::BareLineFeed
             | Refusal::BareCarriageReturn
@@ -82,6 +87,9 @@ impl Refusal {
             Refusal::Method => "this method is not served here\n",
             Refusal::Expectation => "only `Expect: 100-continue` is served\n",
             Refusal::HeadTooSlow => "the headers did not come in time\n",
+            Refusal::BodyTooSlow => "the body did not come in time\n",
+            Refusal::BodyTooLarge => "the body is too large\n",
+            Refusal::TooManyConnections => "too many connections\n",
         }
     }
 

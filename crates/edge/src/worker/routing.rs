@@ -13,8 +13,9 @@ use tokio::sync::Notify;
 
 use super::Core;
 use super::replica::{Claim, Replica};
+use super::rules::{Address, Rule, Rules, Target};
 use crate::channel::Sighting;
-use crate::table::{Hold, Limits, Protocol};
+use crate::table::{Hold, Limits, Protocol, Subnet};
 
 /// The table in force.
 #[derive(Default)]
@@ -23,12 +24,41 @@ pub(super) struct Routing {
     pub pools: BTreeMap<String, Arc<Pool>>,
     /// By the number of the live listener.
     pub fronts: HashMap<u64, Front>,
+    /// Proxies in front of us.
+    pub trusted: Vec<Subnet>,
+}
+
+impl Routing {
+    /// All rules; one that several listeners lead to comes several times.
+    pub(super) fn rules(&self) -> impl Iterator<Item = &Arc<Rule>> {
+        self.fronts.values().flat_map(|front| front.rules.all())
+    }
+
+    fn pool(&self, address: &Address) -> Option<&Arc<Pool>> {
+        let rule = self.fronts.get(&address.listener)?.rules.find(address)?;
+        match &rule.target {
+            Target::Pool(pool) => Some(pool),
+            Target::Redirect(_) => None,
+        }
+    }
 }
 
 /// What a listener leads to.
 pub(super) struct Front {
     pub limits: Limits,
-    pub pool: Option<Arc<Pool>>,
+    pub rules: Rules,
+    /// Callers inside a network come here, not clients from outside.
+    pub is_inside: bool,
+}
+
+impl Front {
+    /// What is spoken. Where only routes lead on, it is HTTP.
+    pub(super) fn protocol(&self) -> Protocol {
+        match self.rules.rest.as_ref().map(|rule| &rule.target) {
+            Some(Target::Pool(pool)) => pool.protocol,
+            Some(Target::Redirect(_)) | None => Protocol::Http,
+        }
+    }
 }
 
 pub(super) struct Pool {
@@ -57,19 +87,16 @@ pub(super) enum Route {
     To(Claim),
     /// Nowhere yet.
     Hold(Arc<Pool>),
-    /// Nowhere: the listener has left the table.
+    /// Nowhere: the listener or the route has left the table.
     Nowhere,
 }
 
 impl Core {
-    /// Claims a replica for a request that came in at this listener.
-    pub(super) fn route(&self, listener: u64) -> Route {
+    /// Claims a replica for a request with this address.
+    pub(super) fn route(&self, address: &Address) -> Route {
         loop {
             let routing = self.routing.load();
-            let front = routing.fronts.get(&listener);
-            let Some(pool) = front.and_then(|front| front.pool.as_ref()) else {
-                return Route::Nowhere;
-            };
+            let Some(pool) = routing.pool(address) else { return Route::Nowhere };
             let Some(replica) = pool.choose() else { return Route::Hold(pool.clone()) };
             let claim = Claim::new(replica.clone());
             // Pairs with the swap followed by a look at the counter: one of the two sees the other.

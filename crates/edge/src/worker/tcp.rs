@@ -10,15 +10,17 @@ use super::Core;
 use super::client::Counted;
 use super::hold::Patience;
 use super::replica::Kind;
+use super::rules::Address;
 use super::tunnel::Tunnel;
 use super::upstream;
 
 /// Serves one connection to its end.
 pub(super) async fn serve(core: Arc<Core>, listener: u64, client: TcpStream) {
     let _counted = Counted::new(&core);
+    let address = Address::of_listener(listener);
     let mut patience = Patience::default();
     let (claim, replica) = loop {
-        let claim = match core.claim(listener, &mut patience, || has_left(&client), || ()).await {
+        let claim = match core.claim(&address, &mut patience, || has_left(&client), || ()).await {
             Ok(claim) => claim,
             Err(_) => return reset(&client),
         };

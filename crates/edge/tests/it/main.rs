@@ -1,9 +1,11 @@
 //! Behaviour of the edge, each test against a supervisor and a worker of its own.
 
+mod abuse;
 mod holding;
 mod protocol;
 mod restarts;
 mod retries;
+mod routes;
 mod streams;
 mod support;
 mod switching;
