@@ -140,10 +140,12 @@ fn root() -> String {
 #[serde(rename_all = "lowercase")]
 pub enum ProbeKind {
     /// Finds out: TCP if the port is well known for something else than HTTP or the server speaks
-    /// first, otherwise one GET tells.
+    /// first, otherwise one GET tells, and where it does not, the preface of HTTP/2.
     Auto,
     /// Connect and GET.
     Http,
+    /// Connect and begin HTTP/2.
+    H2c,
     /// Connect.
     Tcp,
 }
@@ -156,8 +158,11 @@ pub struct Probe {
     /// The status of the answer, if there was an HTTP one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http_status: Option<u16>,
-    /// The answer was HTTP.
+    /// The answer was HTTP/1.
     pub is_http: bool,
+    /// It was HTTP/2, without TLS.
+    #[serde(default)]
+    pub is_http2: bool,
     /// What went wrong. An `auto` probe that connected and found no HTTP has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ProbeError>,

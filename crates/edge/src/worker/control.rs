@@ -368,6 +368,7 @@ fn build(
                     _ => Arc::new(Replica::new(replica, shared.clone(), core.shards.len())),
                 },
             };
+            found.speak(given.protocol);
             replicas.push(found);
         }
         let pool = Pool {

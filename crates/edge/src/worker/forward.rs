@@ -20,7 +20,7 @@ use super::refusal::Refusal;
 use super::replica::{Claim, Kind};
 use super::rules::{Address, Rule};
 use super::tunnel::Upgraded;
-use super::upstream::{Choice, Connection, SETTLING};
+use super::upstream::{Choice, Connection};
 
 /// So often a request that was written, but not answered, is sent again if it may be.
 const MAX_REPEATS: u32 = 2;
@@ -176,7 +176,7 @@ impl Core {
                     continue;
                 }
             };
-            let used = connection.used;
+            let used = connection.is_used();
             choice = Choice::New;
             match outgoing.send(connection).await {
                 Attempt::Answered(response, connection) => {
@@ -232,6 +232,8 @@ fn relay(
         return response.map(|_| AnswerBody::text(Bytes::new(), client.clone()));
     }
     headers::strip(response.headers_mut());
+    // Clients are told in their own.
+    *response.version_mut() = hyper::Version::HTTP_11;
     if headers::is_event_stream(response.headers()) {
         let claim = claim.into_kind(Kind::EventStream);
         return response.map(|body| AnswerBody::events(body, claim, connection, client.clone()));
@@ -276,25 +278,11 @@ impl Outgoing {
     }
 
     async fn send(self, mut connection: Connection) -> Attempt {
-        let Outgoing { mut parts, body, verdict, repeatable } = self;
-        // It is about one connection, and this one has no trailers.
-        parts.headers.remove(header::TE);
+        let Outgoing { parts, body, verdict, repeatable } = self;
         let again = (repeatable == Repeatable::Yes).then(|| parts.clone());
         let body = body.map_or(RequestBody::Empty, RequestBody::Stream);
         let request = Request::from_parts(parts, body);
-        let sent = {
-            let mut sending = std::pin::pin!(connection.sender.try_send_request(request));
-            match connection.settling.take() {
-                None => sending.await,
-                Some(settling) => match tokio::time::timeout(SETTLING, sending.as_mut()).await {
-                    Ok(sent) => sent,
-                    Err(_) => {
-                        drop(settling);
-                        sending.await
-                    }
-                },
-            }
-        };
+        let sent = connection.send(request).await;
         let mut failure = match sent {
             Ok(response) => return Attempt::Answered(response, connection),
             Err(failure) => failure,

@@ -155,7 +155,20 @@ pub(super) fn forward(
         parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         parts.headers.insert(header::UPGRADE, protocol.clone());
     }
+    join_cookies(&mut parts.headers);
     forwarded(&mut parts.headers, client, asker);
+}
+
+/// HTTP/2 may send cookies one by one; HTTP/1 servers expect one header (RFC 9113, 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> =
+        headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(cookies) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, cookies);
+    }
 }
 
 /// Asked for by gRPC, and passed on to replicas that speak HTTP/2.

@@ -32,6 +32,8 @@ mod stream;
 mod tcp;
 mod tunnel;
 mod upstream;
+mod upstream_http1;
+mod upstream_http2;
 mod watched;
 mod websocket;
 

@@ -11,11 +11,12 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::routing::PoolShared;
-use super::upstream::Idle;
+use super::upstream_http1::Idle;
+use super::upstream_http2::Links;
 use crate::api::ReplicaStatus;
 use crate::channel::Seen;
 use crate::log::event;
-use crate::table::{self, Subnet};
+use crate::table::{self, Protocol, Subnet};
 
 /// New connections to one replica that it has not answered on yet: after a hold, thousands at once
 /// would overflow its accept queue, and each one dropped there waits a second.
@@ -46,6 +47,8 @@ pub(super) struct Replica {
     /// Changes when connections made before must not be used again.
     epoch: AtomicU64,
     idle: Vec<Mutex<Vec<Idle>>>,
+    links: Vec<Links>,
+    speaks_http2: AtomicBool,
     /// When its streams are to end.
     leaving: watch::Sender<Option<Instant>>,
     pub connecting: Arc<Semaphore>,
@@ -106,6 +109,8 @@ impl Replica {
             last_error: Mutex::default(),
             epoch: AtomicU64::new(0),
             idle: (0..shards).map(|_| Mutex::default()).collect(),
+            links: (0..shards).map(|_| Links::default()).collect(),
+            speaks_http2: AtomicBool::new(false),
             leaving: watch::Sender::new(None),
             connecting: Arc::new(Semaphore::new(MAX_CONNECTING)),
             drained: Notify::new(),
@@ -158,12 +163,30 @@ impl Replica {
         &self.idle[SHARD.get() % self.idle.len()]
     }
 
+    /// This thread's HTTP/2 connections.
+    pub(super) fn links(&self) -> &Links {
+        &self.links[SHARD.get() % self.links.len()]
+    }
+
+    pub(super) fn speaks_http2(&self) -> bool {
+        self.speaks_http2.load(Ordering::Relaxed)
+    }
+
+    /// How it is spoken to.
+    pub(super) fn speak(&self, protocol: Protocol) {
+        let http2 = protocol == Protocol::H2c;
+        if self.speaks_http2.swap(http2, Ordering::Relaxed) != http2 {
+            self.close_idle();
+        }
+    }
+
     /// Forgets every idle connection, and those in use as soon as they would become idle.
     pub(super) fn close_idle(&self) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
         for idle in &self.idle {
             idle.lock().expect("no panic while held").clear();
         }
+        self.links.iter().for_each(Links::forget);
     }
 
     /// Forgets idle connections that were closed, or have not been used for long.

@@ -2,6 +2,7 @@
 
 mod abuse;
 mod holding;
+mod http2;
 mod protocol;
 mod restarts;
 mod retries;

@@ -133,6 +133,19 @@ pub fn free_address() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
+/// What an [`Upstream`] of HTTP/2 takes at once on one connection.
+pub const MAX_STREAMS: u32 = 20;
+
+#[derive(Clone, Copy)]
+enum Speech {
+    Http1,
+    Http2,
+}
+
+fn executor() -> hyper_util::rt::TokioExecutor {
+    hyper_util::rt::TokioExecutor::new()
+}
+
 type Reply = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
 /// An HTTP server inside the test.
@@ -172,6 +185,23 @@ impl Upstream {
         F: Fn(Request<Incoming>) -> R + Send + Sync + 'static,
         R: Future<Output = Response<Body>> + Send + 'static,
     {
+        Upstream::speaking(address, Speech::Http1, handler).await
+    }
+
+    /// Speaks HTTP/2 only, from the first byte on.
+    pub async fn start_http2<F, R>(handler: F) -> Upstream
+    where
+        F: Fn(Request<Incoming>) -> R + Send + Sync + 'static,
+        R: Future<Output = Response<Body>> + Send + 'static,
+    {
+        Upstream::speaking("127.0.0.1:0".parse().unwrap(), Speech::Http2, handler).await
+    }
+
+    async fn speaking<F, R>(address: SocketAddr, speech: Speech, handler: F) -> Upstream
+    where
+        F: Fn(Request<Incoming>) -> R + Send + Sync + 'static,
+        R: Future<Output = Response<Body>> + Send + 'static,
+    {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let handler: Arc<dyn Fn(Request<Incoming>) -> Reply + Send + Sync> =
@@ -190,11 +220,18 @@ impl Upstream {
                     let reply = handler(request);
                     async move { Ok::<_, Infallible>(reply.await) }
                 });
-                all.spawn(async move {
-                    let connection = hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service);
-                    let _ = connection.with_upgrades().await;
-                });
+                let io = TokioIo::new(stream);
+                match speech {
+                    Speech::Http1 => all.spawn(async move {
+                        let builder = hyper::server::conn::http1::Builder::new();
+                        let _ = builder.serve_connection(io, service).with_upgrades().await;
+                    }),
+                    Speech::Http2 => all.spawn(async move {
+                        let mut builder = hyper::server::conn::http2::Builder::new(executor());
+                        builder.max_concurrent_streams(MAX_STREAMS);
+                        let _ = builder.serve_connection(io, service).await;
+                    }),
+                };
             }
         });
         Upstream { address, requests, connections, task }
@@ -245,6 +282,49 @@ impl Http {
     pub async fn post(&mut self, path: &str, content: &str) -> hyper::Result<(StatusCode, String)> {
         read(self.send(request(Method::POST, path, content)).await?).await
     }
+}
+
+/// One client connection that speaks HTTP/2 from its first byte on.
+#[derive(Clone)]
+pub struct Http2 {
+    sender: hyper::client::conn::http2::SendRequest<Body>,
+}
+
+impl Http2 {
+    pub async fn connect(address: SocketAddr) -> Http2 {
+        Http2::over(TcpStream::connect(address).await.unwrap()).await
+    }
+
+    pub async fn over<S>(stream: S) -> Http2
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
+        let io = TokioIo::new(stream);
+        let (sender, connection) =
+            hyper::client::conn::http2::handshake(executor(), io).await.unwrap();
+        tokio::spawn(connection);
+        Http2 { sender }
+    }
+
+    pub async fn send(&mut self, request: Request<Body>) -> hyper::Result<Response<Incoming>> {
+        self.sender.ready().await?;
+        self.sender.send_request(request).await
+    }
+
+    pub async fn get(&mut self, path: &str) -> hyper::Result<(StatusCode, String)> {
+        read(self.send(request2(Method::GET, path, "")).await?).await
+    }
+}
+
+/// As HTTP/2 has it: the host is in the target.
+pub fn request2(method: Method, path: &str, content: &str) -> Request<Body> {
+    let body = if content.is_empty() {
+        http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync()
+    } else {
+        body(content.to_owned())
+    };
+    let uri = format!("http://shop.example{path}");
+    Request::builder().method(method).uri(uri).body(body).unwrap()
 }
 
 pub fn request(method: Method, path: &str, content: &str) -> Request<Body> {

@@ -127,6 +127,7 @@ fn pool(owner: &str, spec: &shiplap_model::PoolSpec, hold: Duration) -> Pool {
     let max_wait_ms = u64::try_from(hold.as_millis()).unwrap_or(u64::MAX);
     let protocol = match spec.protocol {
         Protocol::Http => shiplap_edge::Protocol::Http,
+        Protocol::Http2 => shiplap_edge::Protocol::H2c,
         Protocol::Tcp => shiplap_edge::Protocol::Tcp,
     };
     let replicas = spec.replicas.iter().map(|replica| Replica {
@@ -211,16 +212,23 @@ impl Router for EdgeRouter {
             kind: match request.kind {
                 ProbeKind::Auto => api::ProbeKind::Auto,
                 ProbeKind::Http => api::ProbeKind::Http,
+                ProbeKind::Http2 => api::ProbeKind::H2c,
                 ProbeKind::Tcp => api::ProbeKind::Tcp,
             },
             path: request.path.clone(),
             timeout_ms: u64::try_from(request.timeout.as_millis()).unwrap_or(u64::MAX),
         };
         let seen = self.client.probe(&probe).await.map_err(router)?;
+        let answered = seen.connected && seen.error.is_none();
+        let protocol = match (seen.is_http, seen.is_http2) {
+            (true, _) => Protocol::Http,
+            (false, true) => Protocol::Http2,
+            (false, false) => Protocol::Tcp,
+        };
         Ok(ProbeOutcome {
-            answered: seen.connected && seen.error.is_none(),
+            answered,
             http_status: seen.http_status,
-            is_http: seen.is_http,
+            protocol: answered.then_some(protocol),
             error: seen.error.map(|error| match error {
                 api::ProbeError::Refused => "refused".to_owned(),
                 api::ProbeError::Timeout => "no answer in time".to_owned(),
@@ -269,7 +277,8 @@ fn state(owner: &str, status: &api::Status, table: &Table) -> RouterState {
             })
             .collect();
         let protocol = match pool.protocol {
-            shiplap_edge::Protocol::Http | shiplap_edge::Protocol::H2c => Protocol::Http,
+            shiplap_edge::Protocol::Http => Protocol::Http,
+            shiplap_edge::Protocol::H2c => Protocol::Http2,
             shiplap_edge::Protocol::Tcp => Protocol::Tcp,
         };
         let waiting = live.map_or(0, |live| live.held);
