@@ -10,6 +10,7 @@
 //! | `POST /v1/probe` [`ProbeRequest`] | [`Probe`] |
 //! | `POST /v1/drain` [`DrainRequest`] | [`Drain`] |
 //! | `POST /v1/ports` [`PortsRequest`] | [`Ports`] |
+//! | `GET /metrics` | counters, as Prometheus reads them |
 //!
 //! Every failure has a 4xx or 5xx status and a [`Failure`] as its body.
 
@@ -18,7 +19,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::table::Listener;
+use crate::table::{Group, Listener};
 
 /// How the edge is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,8 +75,25 @@ pub struct PoolStatus {
     pub held: u64,
     /// Requests answered by 503 (TCP: closed) since the start, because holding had reached a limit.
     pub hold_rejected: u64,
+    /// Since the start, requests that were sent again after something had gone wrong.
+    #[serde(default)]
+    pub retried: u64,
+    /// What its replicas have answered since the start, by the group that they are of.
+    #[serde(default)]
+    pub groups: BTreeMap<Group, GroupStatus>,
     /// Its replicas.
     pub replicas: Vec<ReplicaStatus>,
+}
+
+/// What one group of a pool's replicas has answered since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct GroupStatus {
+    /// Answered in full, or broken off.
+    pub requests: u64,
+    /// Of these: 5xx, or not answered.
+    pub errors: u64,
+    /// From the first byte in to the last byte out, all together.
+    pub duration_ms: u64,
 }
 
 /// One replica.
@@ -89,6 +107,9 @@ pub struct ReplicaStatus {
     pub port: u16,
     /// Whether requests are sent to it at the moment.
     pub up: bool,
+    /// Whether its probes, if it has any, and its answers are such that it gets its part.
+    #[serde(default = "yes")]
+    pub well: bool,
     /// Requests that have been given to it and are not answered in full.
     pub in_flight: u64,
     /// All that is open besides: event streams, WebSockets, other upgraded connections, TCP.
@@ -104,6 +125,10 @@ pub struct ReplicaStatus {
     /// The last thing that went wrong with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// A replica that is no longer routed.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use check::TableError;
 pub use listener::{Limits, Listener};
-pub use pool::{Hold, Pool, Protocol, Replica, Streams};
+pub use pool::{Canary, Eject, Group, HeaderMatch, Hold, Pool, Probe, Protocol, Replica, Streams};
 pub use route::{
     BasicAuth, HeaderRules, Maintenance, Policy, Rate, RateKey, Redirect, Route, Target,
 };
@@ -66,6 +66,43 @@ pub struct Table {
     /// (`X-Forwarded-*`, `Forwarded`) is believed and passed on. What anybody else says is replaced.
     #[serde(default = "loopback", skip_serializing_if = "is_loopback")]
     pub trusted_proxies: Vec<String>,
+    /// Whether, and how, a line is written for every request.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub access_log: Option<AccessLog>,
+}
+
+/// A line for every request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessLog {
+    /// How lines look.
+    pub format: LogFormat,
+    /// Where they go.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub to: LogTarget,
+    /// Write queries too. They hold tokens more often than one thinks.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub query: bool,
+}
+
+/// Where lines of the access log go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogTarget {
+    /// The standard output of the edge's container.
+    #[default]
+    Stdout,
+    /// `access.log` in the folder of the table. It is appended to; to rotate it, copy and truncate.
+    File,
+}
+
+/// How lines of the access log look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// An object per line.
+    Json,
+    /// As Apache and nginx have it.
+    Combined,
 }
 
 /// A proxy on this machine, in front of the edge.
@@ -87,6 +124,7 @@ impl Default for Table {
             leases: BTreeMap::new(),
             routes: Vec::new(),
             trusted_proxies: loopback(),
+            access_log: None,
         }
     }
 }

@@ -213,6 +213,23 @@ fn check_pool(name: &str, pool: &Pool) -> Result<(), TableError> {
             return Err(TableError::Network { id, network });
         }
     }
+    let value =
+        |what: &str| Err(TableError::Value { at: format!("pool `{name}`"), what: what.to_owned() });
+    if let Some(canary) = &pool.canary {
+        let header = canary.header.as_ref();
+        let known =
+            header.is_none_or(|header| HeaderName::from_bytes(header.name.as_bytes()).is_ok());
+        let token = |cookie: &String| {
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+            !cookie.is_empty() && cookie.bytes().all(plain)
+        };
+        if canary.permille > 1000 || !known || !canary.cookie.as_ref().is_none_or(token) {
+            return value("a canary's share is of a thousand, its header and cookie have names");
+        }
+    }
+    if pool.probe.as_ref().is_some_and(|probe| probe.interval_ms < 100 || probe.timeout_ms == 0) {
+        return value("replicas are probed at most every 100 ms, and given time to answer");
+    }
     Ok(())
 }
 

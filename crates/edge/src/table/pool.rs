@@ -24,9 +24,109 @@ pub struct Pool {
     /// What becomes of streams.
     #[serde(default, skip_serializing_if = "is_default")]
     pub streams: Streams,
+    /// Which replicas are asked whether they are well, and how.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub probe: Option<Probe>,
+    /// When a replica is left alone for a while for what it answers.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub eject: Eject,
+    /// A replica that is new beside others gets its full part after this time, and little at first.
+    #[serde(default = "slow_start", skip_serializing_if = "is_slow_start")]
+    pub slow_start_ms: u64,
+    /// Who gets to the replicas of the group [`Group::Canary`]. None: there is one group.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub canary: Option<Canary>,
     /// Those that answer. Empty: hold.
     #[serde(default)]
     pub replicas: Vec<Replica>,
+}
+
+fn slow_start() -> u64 {
+    5000
+}
+
+fn is_slow_start(given: &u64) -> bool {
+    *given == slow_start()
+}
+
+/// Asking replicas whether they are well. Two answers in a row make one well, three that fail in a
+/// row unwell; while no replica is well, all that can be reached are asked as before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Probe {
+    /// What to GET; any status below 500 is well. Of TCP and HTTP/2, whether it begins to speak.
+    pub path: String,
+    /// From one to the next.
+    pub interval_ms: u64,
+    /// For one.
+    pub timeout_ms: u64,
+}
+
+impl Default for Probe {
+    fn default() -> Self {
+        Probe { path: "/".to_owned(), interval_ms: 2000, timeout_ms: 1000 }
+    }
+}
+
+/// When a replica is left alone. Never the only one, and never more than half of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Eject {
+    /// After so many requests in a row that it did not answer, or by 5xx. 0: never.
+    pub failures: u32,
+    /// For so long.
+    pub for_ms: u64,
+}
+
+impl Default for Eject {
+    fn default() -> Self {
+        Eject { failures: 10, for_ms: 5000 }
+    }
+}
+
+/// Who gets to the canary's replicas.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Canary {
+    /// So many of a thousand, of those that nothing else is said about.
+    pub permille: u16,
+    /// Whoever sends this header with this value.
+    #[serde(skip_serializing_if = "is_default")]
+    pub header: Option<HeaderMatch>,
+    /// Whoever sends this cookie gets to the group that it names, `canary` or `stable`. Others are
+    /// given it, so that they stay in theirs.
+    #[serde(skip_serializing_if = "is_default")]
+    pub cookie: Option<String>,
+}
+
+/// A header and its value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeaderMatch {
+    /// Its name.
+    pub name: String,
+    /// Its whole value.
+    pub value: String,
+}
+
+/// Which of two releases a replica is of, while there are two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Group {
+    /// The one that everybody gets.
+    #[default]
+    Stable,
+    /// The one that is tried.
+    Canary,
+}
+
+impl Group {
+    /// As in the table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Group::Stable => "stable",
+            Group::Canary => "canary",
+        }
+    }
 }
 
 impl Pool {
@@ -39,6 +139,10 @@ impl Pool {
             paused: false,
             hold: Hold::default(),
             streams: Streams::default(),
+            probe: None,
+            eject: Eject::default(),
+            slow_start_ms: slow_start(),
+            canary: None,
             replicas: Vec::new(),
         }
     }
@@ -103,4 +207,14 @@ pub struct Replica {
     /// addresses when the container has moved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
+    /// Which release it is of, where the pool has a canary.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub group: Group,
+}
+
+impl Replica {
+    /// One that answers there, and is in no network of an engine's.
+    pub fn new(id: &str, address: IpAddr, port: u16) -> Replica {
+        Replica { id: id.to_owned(), address, port, network: None, group: Group::Stable }
+    }
 }

@@ -10,6 +10,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use super::client::Client;
 use super::events::EventStream;
 use super::intake::{Intake, IntakeError};
+use super::record::Record;
 use super::replica::Claim;
 use super::upstream::Connection;
 
@@ -52,6 +53,7 @@ impl Body for RequestBody {
 /// kept, the claim ends, and the client's connection has one request less.
 pub(super) struct AnswerBody {
     content: Content,
+    record: Option<Record>,
     /// Dropped last.
     client: Option<Arc<Client>>,
 }
@@ -65,7 +67,8 @@ enum Content {
 
 impl AnswerBody {
     pub(super) fn text(text: impl Into<Bytes>, client: Arc<Client>) -> AnswerBody {
-        AnswerBody { content: Content::Text(Some(text.into())), client: Some(client) }
+        let content = Content::Text(Some(text.into()));
+        AnswerBody { content, record: None, client: Some(client) }
     }
 
     pub(super) fn upstream(
@@ -90,9 +93,18 @@ impl AnswerBody {
     }
 
     fn new(content: Content, client: Arc<Client>) -> AnswerBody {
-        let mut body = AnswerBody { content, client: Some(client) };
-        body.end_if_complete();
-        body
+        AnswerBody { content, record: None, client: Some(client) }
+    }
+
+    /// Makes the request's entry in the books when the answer is complete; of a stream, at once.
+    pub(super) fn record(&mut self, record: Record) {
+        match self.content {
+            Content::Events { .. } => record.finish(),
+            Content::Text(_) | Content::Upstream { .. } | Content::Ended => {
+                self.record = Some(record);
+            }
+        }
+        self.end_if_complete();
     }
 
     fn end_if_complete(&mut self) {
@@ -117,6 +129,9 @@ impl AnswerBody {
             // A stream that we have ended goes on at the replica: its connection is closed.
             Content::Events { .. } | Content::Text(_) | Content::Ended => {}
         }
+        if let Some(record) = self.record.take() {
+            record.finish();
+        }
         if let Some(client) = self.client.take() {
             client.request_ended();
         }
@@ -126,6 +141,9 @@ impl AnswerBody {
 impl Drop for AnswerBody {
     fn drop(&mut self) {
         self.end_if_complete();
+        if let Some(record) = self.record.take() {
+            record.finish();
+        }
         if let Some(client) = self.client.take() {
             client.request_ended();
         }
@@ -146,6 +164,9 @@ impl Body for AnswerBody {
             Content::Events { stream, .. } => ready!(stream.poll_frame(cx)),
             Content::Ended => return Poll::Ready(None),
         };
+        if let (Some(record), Some(Ok(frame))) = (&mut self.record, &frame) {
+            record.bytes += frame.data_ref().map_or(0, |bytes| bytes.len() as u64);
+        }
         match &frame {
             // An error ends nothing well: the connection is dropped with the body, and the client
             // sees a truncated answer.

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 
+use super::access_log::Log;
+use super::canary::Canary;
 use super::link::refusal;
 use super::live::{Live, listen, open, tell_unbound};
 use super::policy::{Policy, blocks};
@@ -171,7 +173,13 @@ impl Control {
             }
         }
         let old = core.routing.load_full();
-        let new = build(core, &old, &state.table, &table, &state.listeners);
+        let mut new = build(core, &old, &state.table, &table, &state.listeners);
+        if let Some(log) = &table.access_log {
+            match Log::open(&core.link, log, old.log.as_ref()).await {
+                Ok(log) => new.log = Some(log),
+                Err(error) => core.problem(format!("opening the access log: {error}")),
+            }
+        }
         for sighting in &sightings {
             let replicas = new.pools.values().flat_map(|pool| &pool.replicas);
             for replica in replicas.filter(|replica| replica.id == sighting.container) {
@@ -369,6 +377,7 @@ fn build(
                 },
             };
             found.speak(given.protocol);
+            found.set_group(replica.group);
             replicas.push(found);
         }
         let pool = Pool {
@@ -376,6 +385,10 @@ fn build(
             paused: given.paused,
             hold: given.hold,
             stream_limit: Duration::from_millis(given.streams.limit_ms),
+            probe: given.probe.clone(),
+            eject: given.eject,
+            slow_start: Duration::from_millis(given.slow_start_ms),
+            canary: given.canary.as_ref().map(Canary::new),
             replicas,
             shared,
         };
@@ -383,7 +396,7 @@ fn build(
     }
     let fronts = fronts(old, table, &pools, listeners);
     let trusted = blocks(&table.trusted_proxies);
-    Routing { generation: table.generation, pools, fronts, trusted }
+    Routing { generation: table.generation, pools, fronts, trusted, log: None }
 }
 
 /// What each listener leads to; rules that have the same name as before keep what they know.

@@ -1,21 +1,25 @@
 //! One request: held, claimed, sent, perhaps sent again, answered.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 
 use super::Core;
+use super::access_log::{Line, Log};
 use super::body::{AnswerBody, RequestBody};
+use super::canary::Wish;
 use super::client::Client;
 use super::headers;
 use super::hold::{Patience, Rejection};
 use super::intake::{Intake, Pace, Verdict};
-use super::policy::{Asker, Own, strip_path};
+use super::policy::{Asker, Own, host_of, strip_path, target};
+use super::record::Record;
 use super::refusal::Refusal;
 use super::replica::{Claim, Kind};
 use super::rules::{Address, Rule};
@@ -42,6 +46,7 @@ struct Arrival {
     rule: Arc<Rule>,
     address: Address,
     asker: Asker,
+    wish: Option<Wish>,
 }
 
 /// Why a request comes to nothing.
@@ -78,7 +83,8 @@ impl Core {
         client: Arc<Client>,
     ) -> Response<AnswerBody> {
         let (parts, body) = request.into_parts();
-        let mut answer = match self.arrive(listener, &parts, &client) {
+        let mut record = Record::new(&self, Instant::now());
+        let mut answer = match self.arrive(listener, &parts, &client, &mut record) {
             Err(Stop::Refused(refusal)) => refused(refusal, &client),
             Err(Stop::Nowhere) => rejected(Rejection::Nowhere, &client),
             Err(Stop::NotFound) => {
@@ -86,7 +92,7 @@ impl Core {
                 text_answer(StatusCode::NOT_FOUND, text, &client)
             }
             Ok(arrival) => {
-                let answer = self.serve(&arrival, parts, body, &client).await;
+                let answer = self.serve(&arrival, parts, body, &client, &mut record).await;
                 let mut answer = match answer {
                     Ok(answer) => answer,
                     Err(own) => own_answer(*own, &client),
@@ -100,18 +106,32 @@ impl Core {
         if self.is_stopping() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             close(&mut answer);
         }
+        record.status = answer.status().as_u16();
+        answer.body_mut().record(record);
         answer
     }
 
     /// Finds out what a request is about.
-    fn arrive(&self, listener: u64, parts: &Parts, client: &Client) -> Result<Arrival, Stop> {
-        headers::check(parts).map_err(Stop::Refused)?;
+    fn arrive(
+        &self,
+        listener: u64,
+        parts: &Parts,
+        client: &Client,
+        record: &mut Record,
+    ) -> Result<Arrival, Stop> {
         let routing = self.routing.load();
-        let front = routing.fronts.get(&listener).ok_or(Stop::Nowhere)?;
-        let address = front.rules.address(listener, parts).map_err(Stop::Refused)?;
-        let rule = front.rules.find(&address).ok_or(Stop::NotFound)?.clone();
         let asker = headers::asker(&parts.headers, client, &routing.trusted);
-        Ok(Arrival { rule, address, asker })
+        if let Some(log) = &routing.log {
+            record.set_line(line(log, parts, &asker));
+        }
+        headers::check(parts).map_err(Stop::Refused)?;
+        let front = routing.fronts.get(&listener).ok_or(Stop::Nowhere)?;
+        let mut address = front.rules.address(listener, parts).map_err(Stop::Refused)?;
+        let rule = front.rules.find(&address).ok_or(Stop::NotFound)?.clone();
+        record.set_rule(rule.clone());
+        let wish = rule.canary().map(|canary| canary.wish(&parts.headers));
+        address.group = wish.map(|wish| wish.group);
+        Ok(Arrival { rule, address, asker, wish })
     }
 
     /// Answers a request as its rule says; the error is an answer of our own.
@@ -121,8 +141,9 @@ impl Core {
         mut parts: Parts,
         body: Incoming,
         client: &Arc<Client>,
+        record: &mut Record,
     ) -> Result<Response<AnswerBody>, Box<Own>> {
-        let Arrival { rule, address, asker } = arrival;
+        let Arrival { rule, address, asker, wish } = arrival;
         rule.policy.admit(&parts, asker, &rule.shared.meter)?;
         rule.policy.log_in(&mut parts.headers).await?;
         rule.pool(&parts)?;
@@ -137,12 +158,21 @@ impl Core {
         }
         rule.policy.change_request(&mut parts.headers);
         let outgoing = Outgoing::new(parts, body, rule.policy.body_limit(), client);
-        Ok(match self.send(address, outgoing, client).await {
-            Ok((response, connection, claim)) => {
-                relay(response, connection, claim, upgrade, client)
-            }
-            Err(answer) => *answer,
-        })
+        let (mut response, connection, claim) =
+            match self.send(address, outgoing, client, record).await {
+                Ok(answered) => answered,
+                Err(answer) => return Ok(*answer),
+            };
+        record.replica = Some(claim.replica().clone());
+        if response.status().is_server_error() {
+            self.answer_failed(claim.replica());
+        } else {
+            claim.replica().health.succeeded();
+        }
+        if let (Some(canary), Some(wish)) = (rule.canary(), wish) {
+            canary.tell(response.headers_mut(), *wish);
+        }
+        Ok(relay(response, connection, claim, upgrade, client))
     }
 
     /// Sends a request until it is answered.
@@ -151,6 +181,7 @@ impl Core {
         address: &Address,
         mut outgoing: Outgoing,
         client: &Arc<Client>,
+        record: &Record,
     ) -> Result<(Response<Incoming>, Connection, Claim), Box<Response<AnswerBody>>> {
         let verdict = outgoing.verdict.clone();
         let mut patience = Patience::default();
@@ -184,6 +215,7 @@ impl Core {
                 }
                 Attempt::Unsent(back, error) => {
                     outgoing = back;
+                    replica.shared.retried.fetch_add(1, Ordering::Relaxed);
                     // A kept connection that the replica has closed says nothing about it.
                     if !used {
                         unsent += 1;
@@ -197,7 +229,10 @@ impl Core {
                 Attempt::Unanswered(Some(back), error) if repeats < MAX_REPEATS => {
                     outgoing = back;
                     repeats += 1;
+                    replica.shared.retried.fetch_add(1, Ordering::Relaxed);
                     replica.failed(&chain(&error));
+                    replica.count(0, record.elapsed());
+                    self.answer_failed(&replica);
                 }
                 Attempt::Unanswered(_, error) => {
                     // The request's own body may have been what broke.
@@ -205,6 +240,8 @@ impl Core {
                         return Err(Box::new(refused(refusal, client)));
                     }
                     replica.failed(&chain(&error));
+                    replica.count(0, record.elapsed());
+                    self.answer_failed(&replica);
                     let text = "the service closed the connection before it answered\n";
                     return Err(Box::new(text_answer(StatusCode::BAD_GATEWAY, text, client)));
                 }
@@ -233,7 +270,7 @@ fn relay(
     }
     headers::strip(response.headers_mut());
     // Clients are told in their own.
-    *response.version_mut() = hyper::Version::HTTP_11;
+    *response.version_mut() = Version::HTTP_11;
     if headers::is_event_stream(response.headers()) {
         let claim = claim.into_kind(Kind::EventStream);
         return response.map(|body| AnswerBody::events(body, claim, connection, client.clone()));
@@ -243,6 +280,7 @@ fn relay(
 
 /// Says that a request is not taken; nothing more is read from its client.
 fn refused(refusal: Refusal, client: &Arc<Client>) -> Response<AnswerBody> {
+    refusal.count();
     let mut answer = text_answer(refusal.status(), refusal.text(), client);
     close(&mut answer);
     answer
@@ -328,6 +366,39 @@ fn text_answer(
     let kind = HeaderValue::from_static("text/plain; charset=utf-8");
     answer.headers_mut().insert(header::CONTENT_TYPE, kind);
     answer
+}
+
+/// What the access log says of a request.
+fn line(log: &Arc<Log>, parts: &Parts, asker: &Asker) -> Line {
+    let text = |name| {
+        let value = parts.headers.get(name).map(HeaderValue::as_bytes).unwrap_or_default();
+        String::from_utf8_lossy(value).into_owned()
+    };
+    let version = match parts.version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2.0",
+        _ => "HTTP/1.1",
+    };
+    Line {
+        log: log.clone(),
+        client: asker.address.to_string(),
+        method: parts.method.to_string(),
+        host: host_of(parts).unwrap_or_default().to_owned(),
+        target: if log.with_query() { target(parts) } else { parts.uri.path() }.to_owned(),
+        version,
+        referer: without_query(text(header::REFERER), log),
+        agent: text(header::USER_AGENT),
+    }
+}
+
+/// Referrers carry queries as well.
+fn without_query(mut referer: String, log: &Log) -> String {
+    if !log.with_query()
+        && let Some(query) = referer.find('?')
+    {
+        referer.truncate(query);
+    }
+    referer
 }
 
 fn own_answer(own: Own, client: &Arc<Client>) -> Response<AnswerBody> {

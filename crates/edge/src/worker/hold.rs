@@ -38,6 +38,7 @@ struct Place(Arc<PoolShared>);
 impl Place {
     fn take(pool: &Pool) -> Option<Place> {
         let held = pool.shared.held.fetch_add(1, Ordering::Relaxed);
+        pool.shared.held_ever.fetch_add(1, Ordering::Relaxed);
         let place = Place(pool.shared.clone());
         (held < u64::from(pool.hold.max_requests)).then_some(place)
     }

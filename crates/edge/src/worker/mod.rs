@@ -2,9 +2,11 @@
 //! system it asks of the supervisor.
 
 mod accept;
+mod access_log;
 mod admin;
 mod auth;
 mod body;
+mod canary;
 mod client;
 mod connection;
 mod control;
@@ -14,21 +16,25 @@ mod events;
 mod forward;
 mod framing;
 mod headers;
+mod health;
 mod hold;
 mod intake;
 mod link;
 mod live;
+mod metrics;
 mod paths;
 mod pipe;
 mod policy;
 mod probe;
 mod rate;
+mod record;
 mod refusal;
 mod replica;
 mod routing;
 mod rules;
 mod stop;
 mod stream;
+mod tally;
 mod tcp;
 mod tunnel;
 mod upstream;
@@ -54,6 +60,7 @@ use control::Control;
 use link::Link;
 use replica::Replica;
 use routing::Routing;
+use tally::Tally;
 
 /// The first ones tell the most; the log has all.
 const MAX_PROBLEMS: usize = 20;
@@ -106,6 +113,8 @@ struct Core {
     closing: watch::Sender<bool>,
     /// Open client connections and tunnels.
     connections: AtomicU64,
+    /// Requests that no route and no pool was about.
+    unrouted: Tally,
 }
 
 struct SupervisorInfo {
@@ -186,12 +195,14 @@ async fn serve(
         stopping: AtomicBool::new(false),
         closing: watch::Sender::new(false),
         connections: AtomicU64::new(0),
+        unrouted: Tally::default(),
     });
     let control = Arc::new(Control::start(core.clone(), table, previous).await?);
     core.link.ask(Ask::Serving).await?;
     let admin =
         tokio::spawn(admin::serve(UnixListener::from(admin), core.clone(), control.clone()));
     tokio::spawn(control.clone().keep_trying());
+    tokio::spawn(core.clone().probe_replicas());
     let (mut stop, mut following) = (None, None);
     while let Some((notice, fds)) = notices.recv().await {
         match notice {

@@ -1,5 +1,7 @@
 //! What the edge answers to a message that it does not take.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use hyper::StatusCode;
 
 /// Why a message is not taken. The connection ends with the answer, because where the next
@@ -33,7 +35,48 @@ pub(super) enum Refusal {
     TooManyConnections,
 }
 
+static COUNTS: [AtomicU64; Refusal::ALL.len()] = [const { AtomicU64::new(0) }; Refusal::ALL.len()];
+
 impl Refusal {
+    const ALL: [Refusal; 25] = [
+        Refusal::RequestLine,
+        Refusal::TargetTooLong,
+        Refusal::Version,
+        Refusal::BareLineFeed,
+        Refusal::BareCarriageReturn,
+        Refusal::Folded,
+        Refusal::Field,
+        Refusal::HeadTooLarge,
+        Refusal::NoHost,
+        Refusal::HostTwice,
+        Refusal::BadHost,
+        Refusal::HostMismatch,
+        Refusal::BadTarget,
+        Refusal::ContentLength,
+        Refusal::TransferEncoding,
+        Refusal::TransferCoding,
+        Refusal::LengthAndChunked,
+        Refusal::ChunkSize,
+        Refusal::ChunkEnd,
+        Refusal::Method,
+        Refusal::Expectation,
+        Refusal::HeadTooSlow,
+        Refusal::BodyTooSlow,
+        Refusal::BodyTooLarge,
+        Refusal::TooManyConnections,
+    ];
+
+    /// Counts that this has been answered.
+    pub(super) fn count(self) {
+        COUNTS[self as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What was refused since the start, as far as anything was.
+    pub(super) fn counts() -> impl Iterator<Item = (Refusal, u64)> {
+        let all = Refusal::ALL.into_iter().zip(&COUNTS);
+        all.map(|(refusal, count)| (refusal, count.load(Ordering::Relaxed))).filter(|(_, n)| *n > 0)
+    }
+
     pub(super) fn status(self) -> StatusCode {
         match self {
             Refusal::TargetTooLong => StatusCode::URI_TOO_LONG,
@@ -95,6 +138,7 @@ impl Refusal {
 
     /// The whole answer, for a connection on which nothing else is being answered.
     pub(super) fn as_http1(self) -> Vec<u8> {
+        self.count();
         let (status, text) = (self.status(), self.text());
         let reason = status.canonical_reason().unwrap_or("Refused");
         format!(
@@ -104,5 +148,17 @@ impl Refusal {
             text.len()
         )
         .into_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_has_a_counter_of_its_own() {
+        for (index, refusal) in Refusal::ALL.into_iter().enumerate() {
+            assert_eq!(refusal as usize, index);
+        }
     }
 }

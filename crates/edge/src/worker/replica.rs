@@ -10,13 +10,15 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
+use super::health::Health;
 use super::routing::PoolShared;
+use super::tally::Tally;
 use super::upstream_http1::Idle;
 use super::upstream_http2::Links;
 use crate::api::ReplicaStatus;
 use crate::channel::Seen;
 use crate::log::event;
-use crate::table::{self, Protocol, Subnet};
+use crate::table::{self, Group, Protocol, Subnet};
 
 /// New connections to one replica that it has not answered on yet: after a hold, thousands at once
 /// would overflow its accept queue, and each one dropped there waits a second.
@@ -43,6 +45,9 @@ pub(super) struct Replica {
     routed: AtomicBool,
     open: Open,
     total: AtomicU64,
+    is_canary: AtomicBool,
+    pub health: Health,
+    pub tally: Tally,
     last_error: Mutex<Option<String>>,
     /// Changes when connections made before must not be used again.
     epoch: AtomicU64,
@@ -106,6 +111,9 @@ impl Replica {
             routed: AtomicBool::new(true),
             open: Open::default(),
             total: AtomicU64::new(0),
+            is_canary: AtomicBool::new(replica.group == Group::Canary),
+            health: Health::default(),
+            tally: Tally::default(),
             last_error: Mutex::default(),
             epoch: AtomicU64::new(0),
             idle: (0..shards).map(|_| Mutex::default()).collect(),
@@ -170,6 +178,20 @@ impl Replica {
 
     pub(super) fn speaks_http2(&self) -> bool {
         self.speaks_http2.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn group(&self) -> Group {
+        if self.is_canary.load(Ordering::Relaxed) { Group::Canary } else { Group::Stable }
+    }
+
+    pub(super) fn set_group(&self, group: Group) {
+        self.is_canary.store(group == Group::Canary, Ordering::Relaxed);
+    }
+
+    /// Counts an answer; status 0 is none.
+    pub(super) fn count(&self, status: u16, took: Duration) {
+        self.tally.count(status, took);
+        self.shared.group(self.group()).count(status, took);
     }
 
     /// How it is spoken to.
@@ -302,6 +324,7 @@ impl Replica {
             address: address.ip(),
             port: address.port(),
             up: self.is_up(),
+            well: self.health.is_well(),
             in_flight: self.in_flight(),
             streams: self.streams(),
             event_streams: self.open.count(Kind::EventStream),

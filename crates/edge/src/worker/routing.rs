@@ -12,10 +12,13 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::Core;
+use super::access_log::Log;
+use super::canary::Canary;
 use super::replica::{Claim, Replica};
 use super::rules::{Address, Rule, Rules, Target};
+use super::tally::Tally;
 use crate::channel::Sighting;
-use crate::table::{Hold, Limits, Protocol, Subnet};
+use crate::table::{Eject, Group, Hold, Limits, Probe, Protocol, Subnet};
 
 /// The table in force.
 #[derive(Default)]
@@ -26,6 +29,7 @@ pub(super) struct Routing {
     pub fronts: HashMap<u64, Front>,
     /// Proxies in front of us.
     pub trusted: Vec<Subnet>,
+    pub log: Option<Arc<Log>>,
 }
 
 impl Routing {
@@ -67,6 +71,11 @@ pub(super) struct Pool {
     pub hold: Hold,
     /// For which streams may outlive their replica's time in the table.
     pub stream_limit: Duration,
+    pub probe: Option<Probe>,
+    pub eject: Eject,
+    /// For which a new replica gets less than its full part.
+    pub slow_start: Duration,
+    pub canary: Option<Canary>,
     pub replicas: Vec<Arc<Replica>>,
     pub shared: Arc<PoolShared>,
 }
@@ -77,8 +86,22 @@ pub(super) struct PoolShared {
     /// Told at every swap, and when a replica can be reached again.
     pub changed: Notify,
     pub held: AtomicU64,
+    pub held_ever: AtomicU64,
     pub rejected: AtomicU64,
+    pub retried: AtomicU64,
+    /// Stable, canary.
+    groups: [Tally; 2],
     turn: AtomicUsize,
+}
+
+impl PoolShared {
+    /// What a group's replicas have answered.
+    pub(super) fn group(&self, group: Group) -> &Tally {
+        match group {
+            Group::Stable => &self.groups[0],
+            Group::Canary => &self.groups[1],
+        }
+    }
 }
 
 /// What a listener leads to at the moment.
@@ -97,13 +120,24 @@ impl Core {
         loop {
             let routing = self.routing.load();
             let Some(pool) = routing.pool(address) else { return Route::Nowhere };
-            let Some(replica) = pool.choose() else { return Route::Hold(pool.clone()) };
+            let Some(replica) = pool.choose(address.group) else {
+                return Route::Hold(pool.clone());
+            };
             let claim = Claim::new(replica.clone());
             // Pairs with the swap followed by a look at the counter: one of the two sees the other.
             fence(Ordering::SeqCst);
             if Arc::ptr_eq(&routing, &self.routing.load()) {
                 return Route::To(claim.keep());
             }
+        }
+    }
+
+    /// A replica did not answer, or said that it cannot.
+    pub(super) fn answer_failed(&self, replica: &Arc<Replica>) {
+        let routing = self.routing.load();
+        let has_it = |pool: &&Arc<Pool>| pool.replicas.iter().any(|one| Arc::ptr_eq(one, replica));
+        if let Some(pool) = routing.pools.values().find(has_it) {
+            pool.failed(replica);
         }
     }
 
@@ -119,18 +153,35 @@ impl Core {
 }
 
 impl Pool {
-    /// The least busy replica that can be reached; they take turns when equal.
-    fn choose(&self) -> Option<&Arc<Replica>> {
+    /// The least busy replica that can be reached, and is well if any is; they take turns when
+    /// equal. Where there are two groups, one of the group if it has one.
+    fn choose(&self, group: Option<Group>) -> Option<&Arc<Replica>> {
         if self.paused {
             return None;
         }
         if let [only] = self.replicas.as_slice() {
             return only.is_up().then_some(only);
         }
+        let all = |_: &Replica| true;
         let turn = self.shared.turn.fetch_add(1, Ordering::Relaxed);
+        let well = |replica: &Replica| replica.health.is_well();
+        let Some(group) = group.filter(|_| self.canary.is_some()) else {
+            return self.least(turn, well).or_else(|| self.least(turn, all));
+        };
+        let of_group = |replica: &Replica| replica.group() == group;
+        self.least(turn, |replica| of_group(replica) && well(replica))
+            .or_else(|| self.least(turn, well))
+            .or_else(|| self.least(turn, all))
+    }
+
+    fn least(&self, turn: usize, suits: impl Fn(&Replica) -> bool) -> Option<&Arc<Replica>> {
         let count = self.replicas.len().max(1);
         let (before, after) = self.replicas.split_at(turn % count);
-        let up = after.iter().chain(before).filter(|replica| replica.is_up());
-        up.min_by_key(|replica| replica.open())
+        let up = after.iter().chain(before).filter(|replica| replica.is_up() && suits(replica));
+        let load = |replica: &Replica| {
+            // With one more: 3 open at a third of a share weigh as much as 11 at a full one.
+            (replica.open() + 1) as f64 / replica.health.share(self.slow_start)
+        };
+        up.min_by(|one, other| load(one).total_cmp(&load(other)))
     }
 }

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use hyper::StatusCode;
 use hyper::http::request::Parts;
 
+use super::canary::Canary;
 use super::paths;
 use super::policy::{self, Own, Policy};
 use super::rate::Meter;
 use super::refusal::Refusal;
 use super::routing::Pool;
-use crate::table::Redirect;
+use super::tally::Tally;
+use crate::table::{Group, Redirect};
 
 /// What is done with the requests of one route, or with those of a listener that no route is about.
 pub(super) struct Rule {
@@ -34,6 +36,7 @@ pub(super) enum Target {
 #[derive(Default)]
 pub(super) struct RuleShared {
     pub meter: Meter,
+    pub tally: Tally,
 }
 
 /// What a listener leads to.
@@ -54,6 +57,8 @@ pub(super) struct Address {
     pub listener: u64,
     host: String,
     path: String,
+    /// Of a pool with a canary: where to.
+    pub group: Option<Group>,
 }
 
 impl Address {
@@ -95,7 +100,7 @@ impl Rules {
             Cow::Borrowed("*") => "/".to_owned(),
             path => path.into_owned(),
         };
-        Ok(Address { listener, host, path })
+        Ok(Address { listener, host, path, group: None })
     }
 
     /// The rule that holds.
@@ -123,6 +128,14 @@ fn pick<'a>(rules: &'a [Arc<Rule>], address: &Address) -> Option<&'a Arc<Rule>> 
 }
 
 impl Rule {
+    /// Who goes where, if its pool has two groups.
+    pub(super) fn canary(&self) -> Option<&Canary> {
+        match &self.target {
+            Target::Pool(pool) => pool.canary.as_ref(),
+            Target::Redirect(_) => None,
+        }
+    }
+
     /// The pool that answers, or what is said instead.
     pub(super) fn pool(&self, parts: &Parts) -> Result<&Arc<Pool>, Box<Own>> {
         match &self.target {

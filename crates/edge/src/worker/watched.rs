@@ -51,7 +51,11 @@ impl<S> Watched<S> {
         self.client.is_at(place);
         if let Some(refusal) = fed.refused {
             self.client.refuse(refusal);
-            self.refused = Some(Refused { place, answer: refusal.as_http1().into() });
+            let answer = match place {
+                Place::Body => Bytes::new(),
+                Place::Between | Place::Head => refusal.as_http1().into(),
+            };
+            self.refused = Some(Refused { place, answer });
         }
         fed.good
     }

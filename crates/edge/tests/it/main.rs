@@ -1,8 +1,10 @@
 //! Behaviour of the edge, each test against a supervisor and a worker of its own.
 
 mod abuse;
+mod balancing;
 mod holding;
 mod http2;
+mod observing;
 mod protocol;
 mod restarts;
 mod retries;

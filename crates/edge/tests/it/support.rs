@@ -125,7 +125,7 @@ pub fn http(replicas: Vec<Replica>) -> Pool {
 }
 
 pub fn replica(id: &str, address: SocketAddr) -> Replica {
-    Replica { id: id.to_owned(), address: address.ip(), port: address.port(), network: None }
+    Replica::new(id, address.ip(), address.port())
 }
 
 /// An address where nobody listens, for now.

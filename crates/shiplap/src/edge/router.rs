@@ -131,10 +131,8 @@ fn pool(owner: &str, spec: &shiplap_model::PoolSpec, hold: Duration) -> Pool {
         Protocol::Tcp => shiplap_edge::Protocol::Tcp,
     };
     let replicas = spec.replicas.iter().map(|replica| Replica {
-        id: replica.container_id.clone(),
-        address: replica.address,
-        port: spec.key.port,
         network: replica.subnet.clone(),
+        ..Replica::new(&replica.container_id, replica.address, spec.key.port)
     });
     Pool {
         paused: spec.held,
