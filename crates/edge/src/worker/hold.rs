@@ -60,11 +60,22 @@ impl Core {
         gone: impl Fn() -> bool,
         held: impl FnOnce(),
     ) -> Result<Claim, Rejection> {
-        let pool = match self.route(address) {
-            Route::To(claim) => return Ok(claim),
-            Route::Nowhere => return Err(Rejection::Nowhere),
-            Route::Hold(pool) => pool,
-        };
+        match self.route(address) {
+            Route::To(claim) => Ok(claim),
+            Route::Nowhere => Err(Rejection::Nowhere),
+            // Boxed: requests that need not wait, which is nearly all, have no room for it.
+            Route::Hold(pool) => Box::pin(self.wait(pool, address, patience, gone, held)).await,
+        }
+    }
+
+    async fn wait(
+        &self,
+        pool: Arc<Pool>,
+        address: &Address,
+        patience: &mut Patience,
+        gone: impl Fn() -> bool,
+        held: impl FnOnce(),
+    ) -> Result<Claim, Rejection> {
         let rejected = |pool: &Pool, rejection| {
             pool.shared.rejected.fetch_add(1, Ordering::Relaxed);
             Err(rejection)

@@ -139,7 +139,7 @@ impl Policy {
     pub(super) async fn log_in(&self, headers: &mut HeaderMap) -> Result<(), Box<Own>> {
         let Some(auth) = &self.auth else { return Ok(()) };
         let given = headers.remove(header::AUTHORIZATION);
-        match auth.clone().judge(given.as_ref()).await {
+        match Box::pin(auth.clone().judge(given.as_ref())).await {
             Verdict::Right => Ok(()),
             Verdict::Wrong => {
                 let answer = Own::plain(StatusCode::UNAUTHORIZED, "name and password, please\n");

@@ -50,7 +50,7 @@ impl Connection {
         choice: Choice,
     ) -> io::Result<Option<Connection>> {
         if replica.speaks_http2() {
-            return Ok(http2::Stream::open(replica).await?.map(Connection::Http2));
+            return Ok(Box::pin(http2::Stream::open(replica)).await?.map(Connection::Http2));
         }
         Ok(http1::Connection::get(replica, choice).await?.map(Connection::Http1))
     }
@@ -70,7 +70,7 @@ impl Connection {
     ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
         match self {
             Connection::Http1(connection) => connection.send(request).await,
-            Connection::Http2(stream) => stream.send(request).await,
+            Connection::Http2(stream) => Box::pin(stream.send(request)).await,
         }
     }
 

@@ -61,6 +61,11 @@ impl Connection {
         if let Some(connection) = Connection::idle(replica, choice) {
             return Ok(Some(connection));
         }
+        // Boxed: requests that find one have no room for making one.
+        Box::pin(Connection::make(replica, choice)).await
+    }
+
+    async fn make(replica: &Arc<Replica>, choice: Choice) -> io::Result<Option<Connection>> {
         let settling = replica.connecting.clone().acquire_owned().await.expect("never closed");
         // While waiting for the permit, others may have finished.
         if let Some(connection) = Connection::idle(replica, choice) {
@@ -118,15 +123,9 @@ impl Connection {
     ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
         // It is about one connection, and on this one nobody looks for trailers.
         request.headers_mut().remove(header::TE);
-        let mut sending = std::pin::pin!(self.sender.try_send_request(request));
+        let sending = self.sender.try_send_request(request);
         let Some(settling) = self.settling.take() else { return sending.await };
-        match tokio::time::timeout(SETTLING, sending.as_mut()).await {
-            Ok(sent) => sent,
-            Err(_) => {
-                drop(settling);
-                sending.await
-            }
-        }
+        Box::pin(settle(sending, settling)).await
     }
 
     /// Its answer has been read to the end.
@@ -152,6 +151,18 @@ impl Connection {
         if current && idle.len() < MAX_IDLE {
             let (sender, stream) = (self.sender, self.stream);
             idle.push(Idle { sender, stream, since: Instant::now() });
+        }
+    }
+}
+
+/// Waits for the first answer on a new connection, which keeps its permit until it has settled.
+async fn settle<T>(sending: impl Future<Output = T>, settling: OwnedSemaphorePermit) -> T {
+    let mut sending = std::pin::pin!(sending);
+    match tokio::time::timeout(SETTLING, sending.as_mut()).await {
+        Ok(sent) => sent,
+        Err(_) => {
+            drop(settling);
+            sending.await
         }
     }
 }
