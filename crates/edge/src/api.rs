@@ -10,6 +10,7 @@
 //! | `POST /v1/probe` [`ProbeRequest`] | [`Probe`] |
 //! | `POST /v1/drain` [`DrainRequest`] | [`Drain`] |
 //! | `POST /v1/ports` [`PortsRequest`] | [`Ports`] |
+//! | `GET /metrics` | counters, as Prometheus reads them |
 //!
 //! Every failure has a 4xx or 5xx status and a [`Failure`] as its body.
 
@@ -18,7 +19,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::table::Listener;
+use crate::table::{Group, Listener};
 
 /// How the edge is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,8 +75,25 @@ pub struct PoolStatus {
     pub held: u64,
     /// Requests answered by 503 (TCP: closed) since the start, because holding had reached a limit.
     pub hold_rejected: u64,
+    /// Since the start, requests that were sent again after something had gone wrong.
+    #[serde(default)]
+    pub retried: u64,
+    /// What its replicas have answered since the start, by the group that they are of.
+    #[serde(default)]
+    pub groups: BTreeMap<Group, GroupStatus>,
     /// Its replicas.
     pub replicas: Vec<ReplicaStatus>,
+}
+
+/// What one group of a pool's replicas has answered since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct GroupStatus {
+    /// Answered in full, or broken off.
+    pub requests: u64,
+    /// Of these: 5xx, or not answered.
+    pub errors: u64,
+    /// From the first byte in to the last byte out, all together.
+    pub duration_ms: u64,
 }
 
 /// One replica.
@@ -89,15 +107,28 @@ pub struct ReplicaStatus {
     pub port: u16,
     /// Whether requests are sent to it at the moment.
     pub up: bool,
+    /// Whether its probes, if it has any, and its answers are such that it gets its part.
+    #[serde(default = "yes")]
+    pub well: bool,
     /// Requests that have been given to it and are not answered in full.
     pub in_flight: u64,
-    /// Open streams: upgraded connections, `text/event-stream`, TCP connections.
+    /// All that is open besides: event streams, WebSockets, other upgraded connections, TCP.
     pub streams: u64,
+    /// Of these: `text/event-stream`.
+    #[serde(default)]
+    pub event_streams: u64,
+    /// Of these: WebSockets.
+    #[serde(default)]
+    pub web_sockets: u64,
     /// Requests and connections given to it since the worker started.
     pub total: u64,
     /// The last thing that went wrong with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// A replica that is no longer routed.
@@ -134,10 +165,12 @@ fn root() -> String {
 #[serde(rename_all = "lowercase")]
 pub enum ProbeKind {
     /// Finds out: TCP if the port is well known for something else than HTTP or the server speaks
-    /// first, otherwise one GET tells.
+    /// first, otherwise one GET tells, and where it does not, the preface of HTTP/2.
     Auto,
     /// Connect and GET.
     Http,
+    /// Connect and begin HTTP/2.
+    H2c,
     /// Connect.
     Tcp,
 }
@@ -150,8 +183,11 @@ pub struct Probe {
     /// The status of the answer, if there was an HTTP one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http_status: Option<u16>,
-    /// The answer was HTTP.
+    /// The answer was HTTP/1.
     pub is_http: bool,
+    /// It was HTTP/2, without TLS.
+    #[serde(default)]
+    pub is_http2: bool,
     /// What went wrong. An `auto` probe that connected and found no HTTP has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ProbeError>,
@@ -179,7 +215,9 @@ pub enum ProbeError {
     Local,
 }
 
-/// Waits until replicas have nothing in flight.
+/// Waits until replicas have nothing in flight, and have said goodbye to their event streams and
+/// WebSockets: those of replicas that have left the table end when their time is over (see
+/// [`Streams`](crate::table::Streams)), at the latest with the drain; those of a paused pool at once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DrainRequest {
     /// The pool that they are or were in.
@@ -198,7 +236,8 @@ pub struct Drain {
     pub drained: bool,
     /// Requests still in flight.
     pub in_flight: u64,
-    /// Streams still open; they end when the replica does.
+    /// Streams still open. TCP connections, and upgraded ones that are not WebSockets, end when
+    /// the replica does: only their two ends could end them politely.
     pub streams: u64,
 }
 

@@ -75,6 +75,8 @@ pub(crate) enum Ask {
     Ports(String),
     /// The table on disk. Answered by `Done` with the file, if there is one.
     Table,
+    /// The access log. Answered by `Done` with the file to append to, or `Failed`.
+    AccessLog,
     /// A file to write a table into. Answered by `Done` with the file, or `Failed`.
     NewTable,
     /// The file is complete. Answered by `Done` when it is on disk in the place of the table, or

@@ -19,4 +19,4 @@ pub mod table;
 pub mod worker;
 
 pub use client::{Client, ClientError};
-pub use table::{Hold, Listener, Pool, Protocol, Replica, Table};
+pub use table::{Hold, Listener, Policy, Pool, Protocol, Replica, Route, Table, Target};

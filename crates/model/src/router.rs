@@ -54,8 +54,10 @@ impl fmt::Display for PoolKey {
 /// How a pool speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
-    /// HTTP: request by request.
+    /// HTTP/1: request by request.
     Http,
+    /// HTTP/2 from the first byte on, without TLS: gRPC, for one.
+    Http2,
     /// Anything else over TCP: connection by connection.
     Tcp,
 }
@@ -217,6 +219,8 @@ pub enum ProbeKind {
     Auto,
     /// An HTTP request.
     Http,
+    /// The beginning of HTTP/2.
+    Http2,
     /// A connection.
     Tcp,
 }
@@ -228,8 +232,8 @@ pub struct ProbeOutcome {
     pub answered: bool,
     /// The status, where HTTP was spoken.
     pub http_status: Option<u16>,
-    /// Whether HTTP was spoken.
-    pub is_http: bool,
+    /// What is spoken there, if something answered.
+    pub protocol: Option<Protocol>,
     /// What went wrong, in a word or two.
     pub error: Option<String>,
 }

@@ -20,8 +20,9 @@ pub(crate) fn routable(service: &Service) -> bool {
 /// How a port speaks, where the file says so.
 pub(crate) fn declared_protocol(port: &Port) -> Option<Protocol> {
     match port.app_protocol.as_deref()? {
-        // What is encrypted or speaks HTTP/2 from the start goes through as it comes.
         "http" | "ws" => Some(Protocol::Http),
+        "h2c" | "grpc" | "http2" => Some(Protocol::Http2),
+        // What is encrypted, or of another kind, goes through as it comes.
         _ => Some(Protocol::Tcp),
     }
 }

@@ -659,6 +659,7 @@ pub(crate) fn gate_words(gate: &Gate) -> String {
 fn protocol_word(probe: &PortProbe) -> String {
     match probe.protocol {
         Some(Protocol::Http) => format!("{} (HTTP)", probe.port),
+        Some(Protocol::Http2) => format!("{} (HTTP/2)", probe.port),
         Some(Protocol::Tcp) => format!("{} (TCP)", probe.port),
         None => probe.port.to_string(),
     }

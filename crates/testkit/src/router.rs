@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use shiplap_model::{
-    ContainerState, HolderSpec, PoolKey, PoolSpec, ProbeKind, ProbeOutcome, ProbeRequest,
+    ContainerState, HolderSpec, PoolKey, PoolSpec, ProbeKind, ProbeOutcome, ProbeRequest, Protocol,
     RouteChange, Router, RouterError, RouterState,
 };
 
@@ -186,7 +186,7 @@ fn probe(state: &mut State, request: &ProbeRequest) -> ProbeOutcome {
     let failed = |error: &str| ProbeOutcome {
         answered: false,
         http_status: None,
-        is_http: false,
+        protocol: None,
         error: Some(error.to_owned()),
     };
     let Some(id) = found.map(|c| c.id.clone()) else { return failed("unreachable") };
@@ -199,12 +199,18 @@ fn probe(state: &mut State, request: &ProbeRequest) -> ProbeOutcome {
     let http_status = script.http_status.filter(|_| request.kind != ProbeKind::Tcp);
     match (request.kind, http_status) {
         (ProbeKind::Http, None) => failed("does not speak HTTP"),
-        (ProbeKind::Http | ProbeKind::Auto | ProbeKind::Tcp, _) => ProbeOutcome {
-            answered: true,
-            is_http: http_status.is_some(),
-            http_status,
-            error: None,
-        },
+        (ProbeKind::Http | ProbeKind::Http2 | ProbeKind::Auto | ProbeKind::Tcp, _) => {
+            ProbeOutcome {
+                answered: true,
+                protocol: Some(match (request.kind, http_status) {
+                    (ProbeKind::Http2, _) => Protocol::Http2,
+                    (_, Some(_)) => Protocol::Http,
+                    (_, None) => Protocol::Tcp,
+                }),
+                http_status,
+                error: None,
+            }
+        }
     }
 }
 

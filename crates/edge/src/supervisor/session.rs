@@ -168,6 +168,10 @@ impl Supervisor {
                 Ok(file) => say(channel, id, Reply::Done, &[file.as_fd()]).await,
                 Err(error) => say(channel, id, Reply::Failed(error.to_string()), &[]).await,
             },
+            Ask::AccessLog => match self.store.access_log() {
+                Ok(file) => say(channel, id, Reply::Done, &[file.as_fd()]).await,
+                Err(error) => say(channel, id, Reply::Failed(error.to_string()), &[]).await,
+            },
             Ask::CommitTable { replaces_good } => {
                 // After a handover the directory belongs to the successor.
                 let result = match self.stopping {

@@ -14,6 +14,8 @@ const PREVIOUS: &str = "table.previous.json";
 const REFUSED: &str = "table.refused.json";
 /// The one being written.
 const NEW: &str = "table.new.json";
+/// Lines of the access log, where the table asks for a file.
+const ACCESS_LOG: &str = "access.log";
 
 pub(super) struct Store {
     folder: PathBuf,
@@ -34,6 +36,12 @@ impl Store {
     /// The one before, if there is one.
     pub(super) fn previous(&self) -> Option<File> {
         File::open(self.folder.join(PREVIOUS)).ok()
+    }
+
+    /// The access log, to append to.
+    pub(super) fn access_log(&self) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.append(true).create(true).mode(0o640).open(self.folder.join(ACCESS_LOG))
     }
 
     /// An empty file to write a table into.

@@ -1,7 +1,7 @@
 //! Accepting connections.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,9 +10,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::Core;
-use super::{http, tcp};
+use super::client::{Client, Scheme};
+use super::connection::Negotiated;
+use super::doors::Doors;
+use super::policy::inside;
+use super::refusal::Refusal;
+use super::stream::SharedStream;
+use super::{connection, tcp};
 use crate::log::event;
-use crate::table::Protocol;
+use crate::table::{Limits, Protocol};
 
 /// After an error such as too many open files: connections wait in the kernel meanwhile.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -26,15 +32,16 @@ pub(super) fn start(
     core: &Arc<Core>,
     listener: u64,
     socket: &std::net::TcpListener,
+    doors: &Arc<Doors>,
 ) -> io::Result<Vec<JoinHandle<()>>> {
     let start_one = |shard: &tokio::runtime::Handle| {
         let socket = socket.try_clone()?;
-        Ok(shard.spawn(accept(core.clone(), listener, socket)))
+        Ok(shard.spawn(accept(core.clone(), listener, socket, doors.clone())))
     };
     core.shards.iter().map(start_one).collect()
 }
 
-async fn accept(core: Arc<Core>, listener: u64, socket: std::net::TcpListener) {
+async fn accept(core: Arc<Core>, listener: u64, socket: std::net::TcpListener, doors: Arc<Doors>) {
     let socket = match TcpListener::from_std(socket) {
         Ok(socket) => socket,
         Err(error) => return core.problem(format!("cannot accept on a socket: {error}")),
@@ -43,7 +50,7 @@ async fn accept(core: Arc<Core>, listener: u64, socket: std::net::TcpListener) {
     loop {
         match socket.accept().await {
             Ok((stream, peer)) => {
-                tokio::spawn(serve(core.clone(), listener, stream, peer));
+                tokio::spawn(serve(core.clone(), listener, stream, peer, doors.clone()));
             }
             // The client has left before we came to it.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -58,21 +65,42 @@ async fn accept(core: Arc<Core>, listener: u64, socket: std::net::TcpListener) {
     }
 }
 
-async fn serve(core: Arc<Core>, listener: u64, stream: TcpStream, peer: SocketAddr) {
+async fn serve(
+    core: Arc<Core>,
+    listener: u64,
+    stream: TcpStream,
+    peer: SocketAddr,
+    doors: Arc<Doors>,
+) {
     // These only fail on a connection that is already gone.
     let _ = stream.set_nodelay(true);
     let _ = sockopt::set_tcp_keepidle(&stream, KEEP_ALIVE);
     let _ = sockopt::set_socket_keepalive(&stream, true);
-    match core.protocol(listener) {
-        Some(Protocol::Http) => http::serve(core, listener, stream, peer).await,
-        Some(Protocol::Tcp) => tcp::serve(core, listener, stream).await,
-        None => {}
+    let Some((protocol, limits, exempt)) = core.front(listener, peer.ip()) else { return };
+    let address = (!exempt).then_some(peer.ip().to_canonical());
+    let Some(_inside) = doors.enter(address, &limits) else {
+        if protocol != Protocol::Tcp {
+            // What does not fit into the socket at once is not worth waiting for.
+            let _ = stream.try_write(&Refusal::TooManyConnections.as_http1());
+        }
+        return;
+    };
+    match protocol {
+        Protocol::Http | Protocol::H2c => {
+            let stream = SharedStream::new(stream);
+            let client = Client::new(peer.ip(), Scheme::Http, limits, stream.clone());
+            connection::serve(core, listener, stream, client, Negotiated::Nothing).await;
+        }
+        Protocol::Tcp => tcp::serve(core, listener, stream).await,
     }
 }
 
 impl Core {
-    fn protocol(&self, listener: u64) -> Option<Protocol> {
+    /// What to speak at a listener, its limits, and whether many clients may come from an address.
+    fn front(&self, listener: u64, peer: IpAddr) -> Option<(Protocol, Limits, bool)> {
         let routing = self.routing.load();
-        routing.by_listener.get(&listener).map(|pool| pool.protocol)
+        let front = routing.fronts.get(&listener)?;
+        let exempt = front.is_inside || inside(&routing.trusted, peer.to_canonical());
+        Some((front.protocol(), front.limits, exempt))
     }
 }

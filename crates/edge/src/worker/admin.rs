@@ -17,14 +17,14 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 
 use super::control::{Control, PutError};
-use super::{Core, probe};
+use super::{Core, metrics, probe};
 use crate::api::{
     Drain, DrainRequest, DrainingStatus, Failure, PoolStatus, Ports, PortsRequest, ProbeRequest,
     Status,
 };
 use crate::channel::{Ask, Reply};
 use crate::log::event;
-use crate::table::Table;
+use crate::table::{Group, Table};
 
 /// No request is larger: a table with a thousand pools is below 1 MiB.
 const MAX_BODY_BYTES: usize = 16 << 20;
@@ -70,6 +70,12 @@ async fn answer(core: &Arc<Core>, control: &Control, request: Request<Incoming>)
     match (&parts.method, parts.uri.path()) {
         (&Method::GET, "/v1/status") => json(&status(core, control).await),
         (&Method::GET, "/v1/table") => table(&control.table().await),
+        (&Method::GET, "/metrics") => {
+            let mut answer = Response::new(Full::from(metrics::text(core)));
+            let kind = header::HeaderValue::from_static("text/plain; version=0.0.4");
+            answer.headers_mut().insert(header::CONTENT_TYPE, kind);
+            answer
+        }
         (&Method::PUT, "/v1/table") => put(control, &parts.headers, &body).await,
         (&Method::POST, "/v1/probe") => match read::<ProbeRequest>(&body) {
             Ok(request) => json(&probe::probe(&request).await),
@@ -135,6 +141,12 @@ async fn status(core: &Arc<Core>, control: &Control) -> Status {
             paused: pool.paused,
             held: pool.shared.held.load(Ordering::Relaxed),
             hold_rejected: pool.shared.rejected.load(Ordering::Relaxed),
+            retried: pool.shared.retried.load(Ordering::Relaxed),
+            groups: [Group::Stable, Group::Canary]
+                .map(|group| (group, pool.shared.group(group).status()))
+                .into_iter()
+                .filter(|(group, _)| *group == Group::Stable || pool.canary.is_some())
+                .collect(),
             replicas: pool.replicas.iter().map(|replica| replica.status()).collect(),
         };
         pools.insert(name.clone(), status);
@@ -164,19 +176,21 @@ async fn status(core: &Arc<Core>, control: &Control) -> Status {
 
 async fn drain(core: &Core, request: &DrainRequest) -> Drain {
     let replicas = core.find(&request.pool, &request.replicas);
+    let timeout = Duration::from_millis(request.timeout_ms);
+    core.end_streams_for_drain(&request.pool, &replicas, timeout);
     let all = async {
         for replica in &replicas {
             loop {
                 let mut drained = std::pin::pin!(replica.drained.notified());
                 drained.as_mut().enable();
-                if replica.in_flight() == 0 {
+                if replica.in_flight() == 0 && replica.endable() == 0 {
                     break;
                 }
                 drained.await;
             }
         }
     };
-    let _ = tokio::time::timeout(Duration::from_millis(request.timeout_ms), all).await;
+    let _ = tokio::time::timeout(timeout, all).await;
     let in_flight = replicas.iter().map(|replica| replica.in_flight()).sum();
     let streams = replicas.iter().map(|replica| replica.streams()).sum();
     Drain { drained: in_flight == 0, in_flight, streams }

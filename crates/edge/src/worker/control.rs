@@ -9,21 +9,28 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 
+use super::access_log::Log;
+use super::canary::Canary;
 use super::link::refusal;
 use super::live::{Live, listen, open, tell_unbound};
-use super::routing::{Pool, PoolShared, Replica, Routing};
+use super::policy::{Policy, blocks};
+use super::replica::Replica;
+use super::routing::{Front, Pool, PoolShared, Routing};
+use super::rules::{Rule, Rules, Target};
 use super::{Core, disk};
 use crate::api::{ListenerStatus, Unbindable};
 use crate::channel::{Ask, MAX_CONTAINERS, Place, Reply, Sighting};
 use crate::containers::is_container_id;
 use crate::log::event;
-use crate::table::{Table, TableError};
+use crate::table::{self, Table, TableError};
 
 /// How often sockets that could not be opened are tried again.
 const TRY_EVERY: Duration = Duration::from_secs(1);
 /// And after the start: the worker of a killed supervisor takes a moment to let go of its sockets.
 const TRY_SOON: Duration = Duration::from_millis(100);
 const STARTING: Duration = Duration::from_secs(5);
+/// What the polite end of a stream takes at most.
+const GOODBYE: Duration = Duration::from_millis(2500);
 /// How often to look for a successor's table: the time for which a held request may be late.
 const FOLLOW_EVERY: Duration = Duration::from_millis(100);
 
@@ -166,7 +173,13 @@ impl Control {
             }
         }
         let old = core.routing.load_full();
-        let new = build(core, &old, &state.table, &table, &state.listeners);
+        let mut new = build(core, &old, &state.table, &table, &state.listeners);
+        if let Some(log) = &table.access_log {
+            match Log::open(&core.link, log, old.log.as_ref()).await {
+                Ok(log) => new.log = Some(log),
+                Err(error) => core.problem(format!("opening the access log: {error}")),
+            }
+        }
         for sighting in &sightings {
             let replicas = new.pools.values().flat_map(|pool| &pool.replicas);
             for replica in replicas.filter(|replica| replica.id == sighting.container) {
@@ -261,7 +274,7 @@ impl Core {
             let now = new.pools.get(name).map(|pool| pool.replicas.as_slice()).unwrap_or_default();
             for replica in &pool.replicas {
                 if !now.iter().any(|kept| Arc::ptr_eq(kept, replica)) {
-                    replica.set_routed(false);
+                    replica.leave(pool.stream_limit);
                     retired.push((name.clone(), replica.clone()));
                 }
             }
@@ -275,6 +288,35 @@ impl Core {
         }
         let mut retired = self.retired.lock().expect("no panic while held");
         retired.retain(|(_, replica)| replica.open() > 0 && !replica.is_routed());
+    }
+
+    /// All streams end after this time.
+    pub(super) fn end_streams(&self, after: Duration) {
+        let routing = self.routing.load();
+        let routed = routing.pools.values().flat_map(|pool| &pool.replicas);
+        let retired = self.retired.lock().expect("no panic while held");
+        for replica in routed.chain(retired.iter().map(|(_, replica)| replica)) {
+            replica.end_streams(after);
+        }
+    }
+
+    /// A drain's streams end while it waits. Where requests are held for the replica's sake,
+    /// streams are not worth waiting for: they end at once.
+    pub(super) fn end_streams_for_drain(
+        &self,
+        pool: &str,
+        replicas: &[Arc<Replica>],
+        timeout: Duration,
+    ) {
+        let routing = self.routing.load();
+        let pool = routing.pools.get(pool);
+        for replica in replicas {
+            if pool.is_some_and(|pool| pool.paused) {
+                replica.end_streams(Duration::ZERO);
+            } else if !replica.is_routed() {
+                replica.end_streams(timeout.saturating_sub(GOODBYE));
+            }
+        }
     }
 
     fn retired(&self, pool: &str, id: &str) -> Option<Arc<Replica>> {
@@ -320,33 +362,92 @@ fn build(
                     if was_given.address != replica.address {
                         kept.set_address((replica.address, replica.port).into());
                     }
+                    if !given.paused && !core.is_stopping() {
+                        kept.stay();
+                    }
                     kept.clone()
                 }
                 _ => match core.retired(name, &replica.id) {
                     Some(back) if back.address().port() == replica.port => {
                         back.set_address((replica.address, replica.port).into());
-                        back.set_routed(true);
+                        back.enter();
                         back
                     }
                     _ => Arc::new(Replica::new(replica, shared.clone(), core.shards.len())),
                 },
             };
+            found.speak(given.protocol);
+            found.set_group(replica.group);
             replicas.push(found);
         }
         let pool = Pool {
             protocol: given.protocol,
             paused: given.paused,
             hold: given.hold,
+            stream_limit: Duration::from_millis(given.streams.limit_ms),
+            probe: given.probe.clone(),
+            eject: given.eject,
+            slow_start: Duration::from_millis(given.slow_start_ms),
+            canary: given.canary.as_ref().map(Canary::new),
             replicas,
             shared,
         };
         pools.insert(name.clone(), Arc::new(pool));
     }
-    let by_listener: HashMap<u64, Arc<Pool>> = listeners
+    let fronts = fronts(old, table, &pools, listeners);
+    let trusted = blocks(&table.trusted_proxies);
+    Routing { generation: table.generation, pools, fronts, trusted, log: None }
+}
+
+/// What each listener leads to; rules that have the same name as before keep what they know.
+fn fronts(
+    old: &Routing,
+    table: &Table,
+    pools: &BTreeMap<String, Arc<Pool>>,
+    listeners: &[Live],
+) -> HashMap<u64, Front> {
+    let known: HashMap<Arc<str>, &Arc<Rule>> =
+        old.rules().map(|rule| (rule.name.clone(), rule)).collect();
+    let rule = |name: String, path: &str, target: Target, policy: &table::Policy| {
+        let before = known.get(name.as_str());
+        Arc::new(Rule {
+            name: name.into(),
+            path: path.trim_end_matches('/').to_owned(),
+            target,
+            policy: Policy::new(policy, before.map(|rule| &rule.policy)),
+            shared: before.map(|rule| rule.shared.clone()).unwrap_or_default(),
+        })
+    };
+    let to_pool = |name: &String| pools.get(name).cloned().map(Target::Pool);
+    let routes: Vec<(&table::Route, Arc<Rule>)> = table
+        .routes
         .iter()
-        .filter_map(|live| Some((live.number, pools.get(&live.listener.pool)?.clone())))
+        .filter_map(|route| {
+            let target = match &route.target {
+                table::Target::Pool(pool) => to_pool(pool)?,
+                table::Target::Redirect(redirect) => Target::Redirect(redirect.clone()),
+            };
+            let entries = route.entries.join(",");
+            let name = format!("{} {} at {entries}", route.owner, route.name());
+            Some((route, rule(name, &route.path, target, &route.policy)))
+        })
         .collect();
-    Routing { generation: table.generation, pools, by_listener }
+    let front = |live: &Live| {
+        let listener = &live.listener;
+        let mut rules = Rules::default();
+        if let Some(entry) = &listener.entry {
+            for (route, rule) in routes.iter().filter(|(route, _)| route.entries.contains(entry)) {
+                rules.add(route.host.as_deref(), rule.clone());
+            }
+        }
+        rules.rest = listener.pool.as_ref().and_then(to_pool).map(|target| {
+            let name = format!("{} listener {}", listener.owner, listener.place());
+            rule(name, "", target, &listener.policy)
+        });
+        let is_inside = listener.namespace.is_some();
+        (live.number, Front { limits: listener.limits, rules, is_inside })
+    };
+    listeners.iter().map(front).collect()
 }
 
 /// The containers that a table depends on.

@@ -5,7 +5,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::Core;
-use super::routing::{Claim, Pool, PoolShared, Route};
+use super::replica::Claim;
+use super::routing::{Pool, PoolShared, Route};
+use super::rules::Address;
 
 /// How soon a client's leaving is noticed while it is held.
 const LOOK_FOR_CLIENT: Duration = Duration::from_millis(200);
@@ -36,6 +38,7 @@ struct Place(Arc<PoolShared>);
 impl Place {
     fn take(pool: &Pool) -> Option<Place> {
         let held = pool.shared.held.fetch_add(1, Ordering::Relaxed);
+        pool.shared.held_ever.fetch_add(1, Ordering::Relaxed);
         let place = Place(pool.shared.clone());
         (held < u64::from(pool.hold.max_requests)).then_some(place)
     }
@@ -48,18 +51,31 @@ impl Drop for Place {
 }
 
 impl Core {
-    /// Claims a replica, waiting for one if need be. `gone` tells whether the client has left.
+    /// Claims a replica, waiting for one if need be. `gone` tells whether the client has left;
+    /// `held` is called before it waits.
     pub(super) async fn claim(
         &self,
-        listener: u64,
+        address: &Address,
         patience: &mut Patience,
         gone: impl Fn() -> bool,
+        held: impl FnOnce(),
     ) -> Result<Claim, Rejection> {
-        let pool = match self.route(listener) {
-            Route::To(claim) => return Ok(claim),
-            Route::Nowhere => return Err(Rejection::Nowhere),
-            Route::Hold(pool) => pool,
-        };
+        match self.route(address) {
+            Route::To(claim) => Ok(claim),
+            Route::Nowhere => Err(Rejection::Nowhere),
+            // Boxed: requests that need not wait, which is nearly all, have no room for it.
+            Route::Hold(pool) => Box::pin(self.wait(pool, address, patience, gone, held)).await,
+        }
+    }
+
+    async fn wait(
+        &self,
+        pool: Arc<Pool>,
+        address: &Address,
+        patience: &mut Patience,
+        gone: impl Fn() -> bool,
+        held: impl FnOnce(),
+    ) -> Result<Claim, Rejection> {
         let rejected = |pool: &Pool, rejection| {
             pool.shared.rejected.fetch_add(1, Ordering::Relaxed);
             Err(rejection)
@@ -68,12 +84,13 @@ impl Core {
         let Some(mut place) = Place::take(&pool) else {
             return rejected(&pool, Rejection::TooMany);
         };
+        held();
         loop {
             let shared = place.0.clone();
             // Listen before looking, so that no change falls in between.
             let mut changed = std::pin::pin!(shared.changed.notified());
             changed.as_mut().enable();
-            let pool = match self.route(listener) {
+            let pool = match self.route(address) {
                 Route::To(claim) => return Ok(claim),
                 Route::Nowhere => return Err(Rejection::Nowhere),
                 Route::Hold(pool) => pool,

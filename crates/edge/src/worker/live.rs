@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
+use super::doors::Doors;
 use super::link::refusal;
 use super::{Core, accept};
 use crate::api::{BindError, ListenerStatus};
@@ -18,6 +19,7 @@ pub(super) struct Live {
     pub listener: Listener,
     pub socket: Result<TcpListener, (BindError, String)>,
     accepting: Vec<JoinHandle<()>>,
+    doors: Arc<Doors>,
 }
 
 impl Live {
@@ -40,7 +42,7 @@ impl Live {
 
     pub(super) fn accept(&mut self, core: &Arc<Core>) {
         if let Ok(socket) = &self.socket {
-            match accept::start(core, self.number, socket) {
+            match accept::start(core, self.number, socket, &self.doors) {
                 Ok(accepting) => self.accepting = accepting,
                 Err(error) => self.socket = Err((BindError::Failed, error.to_string())),
             }
@@ -78,7 +80,7 @@ pub(super) async fn open(core: &Core, next_number: &mut u64, mut listener: Liste
         socket
     });
     *next_number += 1;
-    Live { number: *next_number, listener, socket, accepting: Vec::new() }
+    Live { number: *next_number, listener, socket, accepting: Vec::new(), doors: Arc::default() }
 }
 
 /// Opens a socket; answers it and its port.

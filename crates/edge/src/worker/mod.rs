@@ -2,22 +2,46 @@
 //! system it asks of the supervisor.
 
 mod accept;
+mod access_log;
 mod admin;
+mod auth;
 mod body;
+mod canary;
+mod client;
+mod connection;
 mod control;
 mod disk;
+mod doors;
+mod events;
 mod forward;
+mod framing;
 mod headers;
+mod health;
 mod hold;
-mod http;
+mod intake;
 mod link;
 mod live;
+mod metrics;
+mod paths;
+mod pipe;
+mod policy;
 mod probe;
+mod rate;
+mod record;
+mod refusal;
+mod replica;
 mod routing;
+mod rules;
 mod stop;
 mod stream;
+mod tally;
 mod tcp;
+mod tunnel;
 mod upstream;
+mod upstream_http1;
+mod upstream_http2;
+mod watched;
+mod websocket;
 
 use std::io;
 use std::os::fd::AsFd;
@@ -34,7 +58,9 @@ use crate::channel::{Ask, Notice, Reply};
 use crate::log::event;
 use control::Control;
 use link::Link;
-use routing::{Replica, Routing};
+use replica::Replica;
+use routing::Routing;
+use tally::Tally;
 
 /// The first ones tell the most; the log has all.
 const MAX_PROBLEMS: usize = 20;
@@ -87,6 +113,8 @@ struct Core {
     closing: watch::Sender<bool>,
     /// Open client connections and tunnels.
     connections: AtomicU64,
+    /// Requests that no route and no pool was about.
+    unrouted: Tally,
 }
 
 struct SupervisorInfo {
@@ -120,7 +148,7 @@ fn start_shards(threads: usize) -> io::Result<Vec<Handle>> {
         let handle = runtime.handle().clone();
         let thread = std::thread::Builder::new().name(format!("shard-{number}"));
         thread.spawn(move || {
-            routing::enter_shard(number);
+            replica::enter_shard(number);
             runtime.block_on(std::future::pending::<()>());
         })?;
         Ok(handle)
@@ -167,12 +195,14 @@ async fn serve(
         stopping: AtomicBool::new(false),
         closing: watch::Sender::new(false),
         connections: AtomicU64::new(0),
+        unrouted: Tally::default(),
     });
     let control = Arc::new(Control::start(core.clone(), table, previous).await?);
     core.link.ask(Ask::Serving).await?;
     let admin =
         tokio::spawn(admin::serve(UnixListener::from(admin), core.clone(), control.clone()));
     tokio::spawn(control.clone().keep_trying());
+    tokio::spawn(core.clone().probe_replicas());
     let (mut stop, mut following) = (None, None);
     while let Some((notice, fds)) = notices.recv().await {
         match notice {

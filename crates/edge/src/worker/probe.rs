@@ -18,6 +18,8 @@ const NOT_HTTP: [u16; 28] = [
 ];
 /// A server that speaks first does so within this time, as a rule.
 const SPEAKS_FIRST: Duration = Duration::from_millis(100);
+/// A server of HTTP/2 sends its settings within this time of the client's, as a rule.
+const SETTINGS_TIME: Duration = Duration::from_millis(500);
 /// `HTTP/1.1 200`.
 const STATUS_BYTES: usize = 12;
 
@@ -26,6 +28,7 @@ const STATUS_BYTES: usize = 12;
 struct Seen {
     connected: bool,
     http_status: Option<u16>,
+    http2: bool,
 }
 
 pub(super) async fn probe(request: &ProbeRequest) -> Probe {
@@ -41,6 +44,7 @@ pub(super) async fn probe(request: &ProbeRequest) -> Probe {
         connected: seen.connected,
         http_status: seen.http_status,
         is_http: seen.http_status.is_some(),
+        is_http2: seen.http2,
         error,
         duration_ms: began.elapsed().as_millis() as u64,
     }
@@ -58,10 +62,18 @@ async fn look(request: &ProbeRequest, seen: &mut Seen) -> Result<(), ProbeError>
             let spoken = tokio::time::timeout(SPEAKS_FIRST, stream.peek(&mut [0])).await;
             match spoken {
                 Ok(Ok(0)) => return Err(ProbeError::Closed),
-                Ok(Ok(_)) => return Ok(()),
+                // But some servers of HTTP/2 do not wait for their clients either.
+                Ok(Ok(_)) => {
+                    seen.http2 = is_settings(&mut stream).await;
+                    return Ok(());
+                }
                 Ok(Err(error)) => return Err(kind(&error)),
                 Err(_) => {}
             }
+        }
+        ProbeKind::H2c => {
+            seen.http2 = asks_for_http2(&mut stream).await?;
+            return if seen.http2 { Ok(()) } else { Err(ProbeError::NotHttp) };
         }
         ProbeKind::Http => {}
     }
@@ -69,14 +81,38 @@ async fn look(request: &ProbeRequest, seen: &mut Seen) -> Result<(), ProbeError>
     let start = match (answer, request.kind) {
         (Ok(start), _) => start,
         // It was reached, and cut the connection when it saw our request.
-        (Err(ProbeError::Closed | ProbeError::Reset), ProbeKind::Auto) => return Ok(()),
+        (Err(ProbeError::Closed | ProbeError::Reset), ProbeKind::Auto) => Vec::new(),
         (Err(error), _) => return Err(error),
     };
     seen.http_status = status(&start);
     match (seen.http_status, request.kind) {
         (None, ProbeKind::Http) => Err(ProbeError::NotHttp),
-        (None | Some(_), ProbeKind::Auto | ProbeKind::Http | ProbeKind::Tcp) => Ok(()),
+        (None, _) => {
+            // Servers of gRPC speak HTTP/2 only, and cut whoever does not.
+            let mut stream = TcpStream::connect(address).await.map_err(|error| kind(&error))?;
+            seen.http2 = matches!(asks_for_http2(&mut stream).await, Ok(true));
+            Ok(())
+        }
+        (Some(_), _) => Ok(()),
     }
+}
+
+/// Begins HTTP/2 (RFC 9113, 3.4); whether the server does so too.
+async fn asks_for_http2(stream: &mut TcpStream) -> Result<bool, ProbeError> {
+    const BEGIN: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    stream.write_all(BEGIN).await.map_err(|error| kind(&error))?;
+    Ok(is_settings(stream).await)
+}
+
+/// Whether what comes begins with a SETTINGS frame, as every HTTP/2 connection does: no more than
+/// 16 KiB long, of type 4, not an acknowledgement, for the connection.
+async fn is_settings(stream: &mut TcpStream) -> bool {
+    let mut head = [0; 9];
+    let reading = tokio::time::timeout(SETTINGS_TIME, stream.read_exact(&mut head)).await;
+    matches!(reading, Ok(Ok(_)))
+        && head[0] == 0
+        && head[1] < 0x40
+        && head[3..] == [4, 0, 0, 0, 0, 0]
 }
 
 /// Asks; answers the first bytes that came.

@@ -14,6 +14,8 @@ use crate::log::event;
 const SOFT: Duration = Duration::from_secs(3);
 /// For the last answers to leave.
 const FLUSH: Duration = Duration::from_secs(1);
+/// For streams to say their goodbyes, which takes two seconds at most.
+const STREAMS: Duration = Duration::from_millis(2500);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Starts to stop, or shortens the time that is left.
@@ -35,6 +37,7 @@ async fn end(core: Arc<Core>, grace: Duration) {
         tokio::time::sleep(LOOK).await;
     }
     let _ = core.closing.send_replace(true);
+    core.end_streams(grace.saturating_sub(began.elapsed() + STREAMS));
     while began.elapsed() + FLUSH.min(grace / 4) < grace && connections() > 0 {
         tokio::time::sleep(LOOK).await;
     }

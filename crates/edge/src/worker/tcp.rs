@@ -7,19 +7,20 @@ use rustix::net::sockopt;
 use tokio::net::TcpStream;
 
 use super::Core;
+use super::client::Counted;
 use super::hold::Patience;
-use super::http::Counted;
+use super::replica::Kind;
+use super::rules::Address;
+use super::tunnel::Tunnel;
 use super::upstream;
 
-/// For each way of each connection.
-const BUFFER_BYTES: usize = 16 << 10;
-
 /// Serves one connection to its end.
-pub(super) async fn serve(core: Arc<Core>, listener: u64, mut client: TcpStream) {
+pub(super) async fn serve(core: Arc<Core>, listener: u64, client: TcpStream) {
     let _counted = Counted::new(&core);
+    let address = Address::of_listener(listener);
     let mut patience = Patience::default();
-    let (claim, mut replica) = loop {
-        let claim = match core.claim(listener, &mut patience, || has_left(&client)).await {
+    let (claim, replica) = loop {
+        let claim = match core.claim(&address, &mut patience, || has_left(&client), || ()).await {
             Ok(claim) => claim,
             Err(_) => return reset(&client),
         };
@@ -29,14 +30,12 @@ pub(super) async fn serve(core: Arc<Core>, listener: u64, mut client: TcpStream)
             Err(error) => core.suspect(claim.replica(), &error),
         }
     };
-    let _claim = claim.into_stream();
-    let size = BUFFER_BYTES;
-    let copied =
-        tokio::io::copy_bidirectional_with_sizes(&mut client, &mut replica, size, size).await;
-    if copied.is_err() {
+    let _claim = claim.into_kind(Kind::Tunnel);
+    let mut tunnel = Tunnel::new(client, replica);
+    if tunnel.run().await.is_err() {
         // A cut connection must not look like one that was ended.
-        reset(&client);
-        reset(&replica);
+        reset(&tunnel.client);
+        reset(&tunnel.replica);
     }
 }
 

@@ -1,18 +1,19 @@
-//! Connections to replicas: made, kept, given back, and tried again when they cannot be made.
+//! Connections to replicas: made, and tried again when they cannot be made. What is spoken on them
+//! is [`http1`](super::upstream_http1) or [`http2`](super::upstream_http2).
 
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use hyper::{Request, Response};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::Core;
 use super::body::RequestBody;
-use super::routing::Replica;
-use super::stream::SharedStream;
+use super::replica::Replica;
+use super::{upstream_http1 as http1, upstream_http2 as http2};
 use crate::channel::{Ask, Reply};
 use crate::containers;
 use crate::log::event;
@@ -24,41 +25,6 @@ const RETRY_FIRST: Duration = Duration::from_millis(10);
 const RETRY_LONGEST: Duration = Duration::from_millis(150);
 /// How often to ask meanwhile whether its addresses have changed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Servers close idle connections after 2 s (gunicorn), 5 s (node, uvicorn) or more. A request
-/// that may be repeated can run into that; one that may not uses only what was used just now.
-const FRESH: Duration = Duration::from_millis(1000);
-/// Not used for so long: closed.
-const IDLE_LONGEST: Duration = Duration::from_secs(60);
-/// Idle connections to keep, per replica and thread.
-const MAX_IDLE: usize = 256;
-
-/// A connection that waits for its next request.
-pub(super) struct Idle {
-    sender: SendRequest<RequestBody>,
-    stream: SharedStream,
-    since: Instant,
-}
-
-impl Idle {
-    pub(super) fn is_usable(&self) -> bool {
-        !self.sender.is_closed() && self.since.elapsed() < IDLE_LONGEST
-    }
-}
-
-/// A connection in use.
-pub(super) struct Connection {
-    pub sender: SendRequest<RequestBody>,
-    /// It has carried a request before, so the replica may be about to close it.
-    pub used: bool,
-    stream: SharedStream,
-    replica: Arc<Replica>,
-    epoch: u64,
-    /// Of a new one, until it has been answered on, or long enough has passed.
-    pub settling: Option<OwnedSemaphorePermit>,
-}
-
-/// A new connection that has not been answered on for so long has left the replica's accept queue.
-pub(super) const SETTLING: Duration = Duration::from_millis(50);
 
 /// Which connections a request may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,89 +37,49 @@ pub(super) enum Choice {
     New,
 }
 
+/// A connection in use by one request.
+pub(super) enum Connection {
+    Http1(http1::Connection),
+    Http2(http2::Stream),
+}
+
 impl Connection {
     /// An idle one, or a new one; none if the replica was found to be out of reach meanwhile.
     pub(super) async fn get(
         replica: &Arc<Replica>,
         choice: Choice,
     ) -> io::Result<Option<Connection>> {
-        if let Some(connection) = Connection::idle(replica, choice) {
-            return Ok(Some(connection));
+        if replica.speaks_http2() {
+            return Ok(Box::pin(http2::Stream::open(replica)).await?.map(Connection::Http2));
         }
-        let settling = replica.connecting.clone().acquire_owned().await.expect("never closed");
-        // While waiting for the permit, others may have finished.
-        if let Some(connection) = Connection::idle(replica, choice) {
-            return Ok(Some(connection));
-        }
-        // Or have failed.
-        if !replica.is_up() {
-            return Ok(None);
-        }
-        let epoch = replica.epoch();
-        let stream = SharedStream::new(connect(replica).await?);
-        let io = TokioIo::new(stream.clone());
-        let (sender, connection) =
-            http1::Builder::new().handshake(io).await.map_err(io::Error::other)?;
-        // Its errors are seen by the request that it carries.
-        tokio::spawn(async move { connection.with_upgrades().await.unwrap_or_default() });
-        let (replica, settling) = (replica.clone(), Some(settling));
-        Ok(Some(Connection { sender, used: false, stream, replica, epoch, settling }))
+        Ok(http1::Connection::get(replica, choice).await?.map(Connection::Http1))
     }
 
-    fn idle(replica: &Arc<Replica>, choice: Choice) -> Option<Connection> {
-        if choice == Choice::New {
-            return None;
+    /// It has carried a request before, so the replica may be about to close it.
+    pub(super) fn is_used(&self) -> bool {
+        match self {
+            Connection::Http1(connection) => connection.used,
+            Connection::Http2(stream) => stream.used,
         }
-        let epoch = replica.epoch();
-        let mut idle = replica.idle().lock().expect("no panic while held");
-        while let Some(one) = idle.pop() {
-            if !one.sender.is_ready() || !one.is_usable() {
-                continue;
-            }
-            if choice == Choice::Fresh && one.since.elapsed() > FRESH {
-                // The most recent is on top: all others are older.
-                idle.push(one);
-                return None;
-            }
-            // It may have been closed, and hyper not have come to see it.
-            if choice == Choice::Fresh && !one.stream.is_quiet() {
-                continue;
-            }
-            return Some(Connection {
-                sender: one.sender,
-                stream: one.stream,
-                used: true,
-                replica: replica.clone(),
-                epoch,
-                settling: None,
-            });
+    }
+
+    /// Sends a request and waits for its answer. A request that was not written comes back.
+    pub(super) async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+        match self {
+            Connection::Http1(connection) => connection.send(request).await,
+            Connection::Http2(stream) => Box::pin(stream.send(request)).await,
         }
-        None
     }
 
     /// Its answer has been read to the end.
-    pub(super) fn give_back(mut self) {
-        if self.sender.is_closed() {
-            return;
-        }
-        if self.sender.is_ready() {
-            self.keep();
-            return;
-        }
-        // Still sending the request's body, or about to say that it is ready.
-        tokio::spawn(async move {
-            if self.sender.ready().await.is_ok() {
-                self.keep();
-            }
-        });
-    }
-
-    fn keep(self) {
-        let mut idle = self.replica.idle().lock().expect("no panic while held");
-        let current = self.epoch == self.replica.epoch() && self.replica.is_routed();
-        if current && idle.len() < MAX_IDLE {
-            let (sender, stream) = (self.sender, self.stream);
-            idle.push(Idle { sender, stream, since: Instant::now() });
+    pub(super) fn give_back(self) {
+        match self {
+            Connection::Http1(connection) => connection.give_back(),
+            // It is shared, and this was its part of it.
+            Connection::Http2(_) => {}
         }
     }
 }

@@ -18,12 +18,13 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use shiplap_edge::api::Status;
-use shiplap_edge::{Client, Hold, Listener, Pool, Protocol, Replica, Table};
+use shiplap_edge::{Client, Listener, Pool, Protocol, Replica, Table};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// What no wait in a test takes, unless something is broken.
 pub const LONG: Duration = Duration::from_secs(20);
+pub const OWNER: &str = "test/default";
 pub const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -83,7 +84,8 @@ impl Edge {
             })
             .await
             .unwrap();
-        let listener = table.listeners.iter().find(|listener| listener.pool == name).unwrap();
+        let listener =
+            table.listeners.iter().find(|listener| listener.pool.as_deref() == Some(name)).unwrap();
         assert_ne!(listener.port, 0);
         SocketAddr::new(listener.address, listener.port)
     }
@@ -111,19 +113,11 @@ pub fn spawn_supervisor(state: &std::path::Path, socket: &std::path::Path) -> Ch
 }
 
 pub fn listener(pool: &str, port: u16) -> Listener {
-    let pool = pool.to_owned();
-    Listener { owner: "test/default".to_owned(), namespace: None, address: LOCALHOST, port, pool }
+    Listener::new(OWNER, LOCALHOST, port, pool)
 }
 
 pub fn pool(protocol: Protocol, replicas: Vec<Replica>) -> Pool {
-    Pool {
-        owner: "test/default".to_owned(),
-        service: "api".to_owned(),
-        protocol,
-        paused: false,
-        hold: Hold::default(),
-        replicas,
-    }
+    Pool { replicas, ..Pool::new(OWNER, "api", protocol) }
 }
 
 pub fn http(replicas: Vec<Replica>) -> Pool {
@@ -131,12 +125,25 @@ pub fn http(replicas: Vec<Replica>) -> Pool {
 }
 
 pub fn replica(id: &str, address: SocketAddr) -> Replica {
-    Replica { id: id.to_owned(), address: address.ip(), port: address.port(), network: None }
+    Replica::new(id, address.ip(), address.port())
 }
 
 /// An address where nobody listens, for now.
 pub fn free_address() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// What an [`Upstream`] of HTTP/2 takes at once on one connection.
+pub const MAX_STREAMS: u32 = 20;
+
+#[derive(Clone, Copy)]
+enum Speech {
+    Http1,
+    Http2,
+}
+
+fn executor() -> hyper_util::rt::TokioExecutor {
+    hyper_util::rt::TokioExecutor::new()
 }
 
 type Reply = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
@@ -178,6 +185,23 @@ impl Upstream {
         F: Fn(Request<Incoming>) -> R + Send + Sync + 'static,
         R: Future<Output = Response<Body>> + Send + 'static,
     {
+        Upstream::speaking(address, Speech::Http1, handler).await
+    }
+
+    /// Speaks HTTP/2 only, from the first byte on.
+    pub async fn start_http2<F, R>(handler: F) -> Upstream
+    where
+        F: Fn(Request<Incoming>) -> R + Send + Sync + 'static,
+        R: Future<Output = Response<Body>> + Send + 'static,
+    {
+        Upstream::speaking("127.0.0.1:0".parse().unwrap(), Speech::Http2, handler).await
+    }
+
+    async fn speaking<F, R>(address: SocketAddr, speech: Speech, handler: F) -> Upstream
+    where
+        F: Fn(Request<Incoming>) -> R + Send + Sync + 'static,
+        R: Future<Output = Response<Body>> + Send + 'static,
+    {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let handler: Arc<dyn Fn(Request<Incoming>) -> Reply + Send + Sync> =
@@ -196,11 +220,18 @@ impl Upstream {
                     let reply = handler(request);
                     async move { Ok::<_, Infallible>(reply.await) }
                 });
-                all.spawn(async move {
-                    let connection = hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service);
-                    let _ = connection.with_upgrades().await;
-                });
+                let io = TokioIo::new(stream);
+                match speech {
+                    Speech::Http1 => all.spawn(async move {
+                        let builder = hyper::server::conn::http1::Builder::new();
+                        let _ = builder.serve_connection(io, service).with_upgrades().await;
+                    }),
+                    Speech::Http2 => all.spawn(async move {
+                        let mut builder = hyper::server::conn::http2::Builder::new(executor());
+                        builder.max_concurrent_streams(MAX_STREAMS);
+                        let _ = builder.serve_connection(io, service).await;
+                    }),
+                };
             }
         });
         Upstream { address, requests, connections, task }
@@ -253,6 +284,49 @@ impl Http {
     }
 }
 
+/// One client connection that speaks HTTP/2 from its first byte on.
+#[derive(Clone)]
+pub struct Http2 {
+    sender: hyper::client::conn::http2::SendRequest<Body>,
+}
+
+impl Http2 {
+    pub async fn connect(address: SocketAddr) -> Http2 {
+        Http2::over(TcpStream::connect(address).await.unwrap()).await
+    }
+
+    pub async fn over<S>(stream: S) -> Http2
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
+        let io = TokioIo::new(stream);
+        let (sender, connection) =
+            hyper::client::conn::http2::handshake(executor(), io).await.unwrap();
+        tokio::spawn(connection);
+        Http2 { sender }
+    }
+
+    pub async fn send(&mut self, request: Request<Body>) -> hyper::Result<Response<Incoming>> {
+        self.sender.ready().await?;
+        self.sender.send_request(request).await
+    }
+
+    pub async fn get(&mut self, path: &str) -> hyper::Result<(StatusCode, String)> {
+        read(self.send(request2(Method::GET, path, "")).await?).await
+    }
+}
+
+/// As HTTP/2 has it: the host is in the target.
+pub fn request2(method: Method, path: &str, content: &str) -> Request<Body> {
+    let body = if content.is_empty() {
+        http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync()
+    } else {
+        body(content.to_owned())
+    };
+    let uri = format!("http://shop.example{path}");
+    Request::builder().method(method).uri(uri).body(body).unwrap()
+}
+
 pub fn request(method: Method, path: &str, content: &str) -> Request<Body> {
     let body = body(content.to_owned());
     Request::builder().method(method).uri(path).header("host", "shop.example").body(body).unwrap()
@@ -283,6 +357,44 @@ pub async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
     let _ = stream.write_all(bytes).await;
     let _ = tokio::time::timeout(LONG, stream.read_to_end(&mut answer)).await.unwrap();
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Accepts one connection after the other, reads a request's head, and does this.
+pub async fn raw_server<F, R>(serve: F) -> SocketAddr
+where
+    F: Fn(TcpStream) -> R + Send + 'static,
+    R: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            read_until(&mut stream, b"\r\n\r\n").await;
+            tokio::spawn(serve(stream));
+        }
+    });
+    address
+}
+
+/// Reads up to and with these bytes; panics when they do not come.
+pub async fn read_until(stream: &mut TcpStream, end: &[u8]) -> Vec<u8> {
+    let mut all = Vec::new();
+    let reading = async {
+        while !all.ends_with(end) {
+            all.push(stream.read_u8().await.unwrap());
+        }
+    };
+    let read = tokio::time::timeout(LONG, reading).await;
+    assert!(read.is_ok(), "only {:?} came", String::from_utf8_lossy(&all));
+    all
+}
+
+/// Reads to the end, or to a reset.
+pub async fn read_rest(stream: &mut TcpStream) -> Vec<u8> {
+    let mut rest = Vec::new();
+    let _ = tokio::time::timeout(LONG, stream.read_to_end(&mut rest)).await.expect("it ends");
+    rest
 }
 
 /// Waits until something becomes true.

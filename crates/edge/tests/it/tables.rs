@@ -55,7 +55,7 @@ async fn a_removed_listener_frees_its_port_and_a_kept_one_is_not_touched() {
     edge.client
         .update_table(|table| {
             table.pools.remove("gone");
-            table.listeners.retain(|listener| listener.pool == "kept");
+            table.listeners.retain(|listener| listener.pool.as_deref() == Some("kept"));
         })
         .await
         .unwrap();

@@ -241,8 +241,7 @@ async fn ports(
             };
             return Ok(false);
         }
-        if let Some(service) = service {
-            let protocol = if outcome.is_http { Protocol::Http } else { Protocol::Tcp };
+        if let (Some(service), Some(protocol)) = (service, outcome.protocol) {
             let mut learned = learned.lock().expect("no step panics");
             learned.protocols.insert((service.to_owned(), probe.port), protocol);
         }
@@ -254,6 +253,7 @@ async fn ports(
 fn kind(probe: &PortProbe) -> ProbeKind {
     match probe.protocol {
         Some(Protocol::Http) => ProbeKind::Http,
+        Some(Protocol::Http2) => ProbeKind::Http2,
         Some(Protocol::Tcp) => ProbeKind::Tcp,
         None => ProbeKind::Auto,
     }

@@ -164,9 +164,6 @@ async fn protocol(
         path: "/".to_owned(),
         timeout: ASK_TIMEOUT,
     };
-    match run.router.probe(&request).await {
-        Ok(outcome) if outcome.is_http => Protocol::Http,
-        Ok(outcome) if outcome.answered => Protocol::Tcp,
-        _ => guess,
-    }
+    let outcome = run.router.probe(&request).await.ok();
+    outcome.filter(|outcome| outcome.answered).and_then(|outcome| outcome.protocol).unwrap_or(guess)
 }

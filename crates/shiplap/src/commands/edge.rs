@@ -73,7 +73,7 @@ async fn status(format: Format) -> Exit {
             None => String::new(),
         };
         let socket = std::net::SocketAddr::new(place.address, place.port);
-        println!("{socket}  {}  {state}{inside}", place.pool);
+        println!("{socket}  {}  {state}{inside}", place.pool.as_deref().unwrap_or("routes"));
     }
     for (name, pool) in &status.pools {
         let held = if pool.paused { ", held" } else { "" };

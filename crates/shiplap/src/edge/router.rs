@@ -44,13 +44,7 @@ impl EdgeRouter {
         };
         addresses
             .into_iter()
-            .map(|address| Listener {
-                owner: owner.to_owned(),
-                namespace: None,
-                address,
-                port: spec.port,
-                pool: spec.pool.to_string(),
-            })
+            .map(|address| Listener::new(owner, address, spec.port, &spec.pool.to_string()))
             .collect()
     }
 
@@ -76,12 +70,10 @@ impl EdgeRouter {
             let Some((_, id)) = ids.iter().find(|(holder, _)| *holder == name.holder) else {
                 continue;
             };
+            let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
             let listener = Listener {
-                owner: owner.to_owned(),
                 namespace: Some(id.clone()),
-                address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-                port: name.pool.port,
-                pool: name.pool.to_string(),
+                ..Listener::new(owner, any, name.pool.port, &name.pool.to_string())
             };
             let taken = table
                 .listeners
@@ -124,7 +116,8 @@ impl EdgeRouter {
                     && gone.address == listener.address
                     && gone.port == listener.port
             });
-            !named && !dropped_pools.contains(&listener.pool)
+            let led_there = listener.pool.as_ref().is_some_and(|pool| dropped_pools.contains(pool));
+            !named && !led_there
         });
         table.pools.retain(|name, pool| !(pool.owner == owner && dropped_pools.contains(name)));
     }
@@ -132,25 +125,20 @@ impl EdgeRouter {
 
 fn pool(owner: &str, spec: &shiplap_model::PoolSpec, hold: Duration) -> Pool {
     let max_wait_ms = u64::try_from(hold.as_millis()).unwrap_or(u64::MAX);
+    let protocol = match spec.protocol {
+        Protocol::Http => shiplap_edge::Protocol::Http,
+        Protocol::Http2 => shiplap_edge::Protocol::H2c,
+        Protocol::Tcp => shiplap_edge::Protocol::Tcp,
+    };
+    let replicas = spec.replicas.iter().map(|replica| Replica {
+        network: replica.subnet.clone(),
+        ..Replica::new(&replica.container_id, replica.address, spec.key.port)
+    });
     Pool {
-        owner: owner.to_owned(),
-        service: spec.key.service.clone(),
-        protocol: match spec.protocol {
-            Protocol::Http => shiplap_edge::Protocol::Http,
-            Protocol::Tcp => shiplap_edge::Protocol::Tcp,
-        },
         paused: spec.held,
         hold: Hold { max_wait_ms, ..Hold::default() },
-        replicas: spec
-            .replicas
-            .iter()
-            .map(|replica| Replica {
-                id: replica.container_id.clone(),
-                address: replica.address,
-                port: spec.key.port,
-                network: replica.subnet.clone(),
-            })
-            .collect(),
+        replicas: replicas.collect(),
+        ..Pool::new(owner, &spec.key.service, protocol)
     }
 }
 
@@ -177,7 +165,7 @@ impl Router for EdgeRouter {
         let mut state = state(owner, &status, &table);
         for (id, mut holder) in holders {
             let inside = table.listeners.iter().filter(|l| l.namespace.as_ref() == Some(&id));
-            holder.pools = inside.filter_map(|l| PoolKey::parse(&l.pool)).collect();
+            holder.pools = inside.filter_map(|l| PoolKey::parse(l.pool.as_deref()?)).collect();
             state.holders.push(holder);
         }
         Ok(Some(state))
@@ -222,16 +210,23 @@ impl Router for EdgeRouter {
             kind: match request.kind {
                 ProbeKind::Auto => api::ProbeKind::Auto,
                 ProbeKind::Http => api::ProbeKind::Http,
+                ProbeKind::Http2 => api::ProbeKind::H2c,
                 ProbeKind::Tcp => api::ProbeKind::Tcp,
             },
             path: request.path.clone(),
             timeout_ms: u64::try_from(request.timeout.as_millis()).unwrap_or(u64::MAX),
         };
         let seen = self.client.probe(&probe).await.map_err(router)?;
+        let answered = seen.connected && seen.error.is_none();
+        let protocol = match (seen.is_http, seen.is_http2) {
+            (true, _) => Protocol::Http,
+            (false, true) => Protocol::Http2,
+            (false, false) => Protocol::Tcp,
+        };
         Ok(ProbeOutcome {
-            answered: seen.connected && seen.error.is_none(),
+            answered,
             http_status: seen.http_status,
-            is_http: seen.is_http,
+            protocol: answered.then_some(protocol),
             error: seen.error.map(|error| match error {
                 api::ProbeError::Refused => "refused".to_owned(),
                 api::ProbeError::Timeout => "no answer in time".to_owned(),
@@ -281,6 +276,7 @@ fn state(owner: &str, status: &api::Status, table: &Table) -> RouterState {
             .collect();
         let protocol = match pool.protocol {
             shiplap_edge::Protocol::Http => Protocol::Http,
+            shiplap_edge::Protocol::H2c => Protocol::Http2,
             shiplap_edge::Protocol::Tcp => Protocol::Tcp,
         };
         let waiting = live.map_or(0, |live| live.held);
@@ -290,7 +286,7 @@ fn state(owner: &str, status: &api::Status, table: &Table) -> RouterState {
         if listener.owner != owner {
             let foreign = (listener.address, listener.port, listener.owner.clone());
             state.foreign_listeners.push(foreign);
-        } else if let Some(pool) = PoolKey::parse(&listener.pool) {
+        } else if let Some(pool) = listener.pool.as_deref().and_then(PoolKey::parse) {
             let (address, port) = (listener.address, listener.port);
             state.listeners.push(ObservedListener { address, port, pool });
         }
