@@ -6,7 +6,8 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::Mode;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
@@ -16,6 +17,8 @@ use crate::api::BindError;
 
 /// Connections the kernel keeps for us while the worker restarts.
 const BACKLOG: i32 = 4096;
+/// How often it is looked whether a socket still has its name.
+const LOOK_FOR_NAME: Duration = Duration::from_millis(500);
 
 /// Opens a listening socket in the network namespace of this thread; answers it and its port.
 pub(crate) fn listen(address: IpAddr, port: u16) -> io::Result<(OwnedFd, u16)> {
@@ -89,6 +92,31 @@ pub(crate) fn listen_unix(path: &Path, gid: Option<u32>) -> io::Result<UnixListe
     }
     std::fs::rename(temporary, path)?;
     Ok(socket)
+}
+
+/// Keeps a second name for the socket at `path`, beside it, and gives it back its first one when
+/// somebody has removed that: a socket that nobody can name is lost, although it still listens.
+///
+/// Does nothing more once another socket has taken the path, as that of a successor does.
+pub(crate) async fn keep_named(path: PathBuf) {
+    let mut second = path.clone().into_os_string();
+    second.push(".kept");
+    let second = PathBuf::from(second);
+    let _ = std::fs::remove_file(&second);
+    if std::fs::hard_link(&path, &second).is_err() {
+        return;
+    }
+    let inode = |path: &Path| std::fs::symlink_metadata(path).map(|found| found.ino());
+    let Ok(ours) = inode(&second) else { return };
+    loop {
+        tokio::time::sleep(LOOK_FOR_NAME).await;
+        match inode(&path) {
+            Ok(there) if there == ours => {}
+            Ok(_) => return,
+            // What cannot be given back now can perhaps later.
+            Err(_) => drop(std::fs::hard_link(&second, &path)),
+        }
+    }
 }
 
 /// A file descriptor whose readiness can be awaited.

@@ -25,6 +25,10 @@ use crate::{Cancel, Event, Reporter, now_ms};
 
 /// A lease is renewed so often within the time for which it lasts: two renewals may fail.
 const RENEWALS: u32 = 3;
+/// How often it is tried to give the engine's mark back.
+const RELEASES: u32 = 3;
+/// Between two tries: an engine that breaks a connection takes the next one at once, as a rule.
+const RELEASE_PAUSE: Duration = Duration::from_millis(100);
 /// How often a mark of another ledger's deployer is looked at, at most, to see whether it lives.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -366,9 +370,21 @@ impl Holding {
             Last::Nothing => false,
             Last::AsBefore => !self.state(|state| state.fresh),
         };
-        if remembers {
-            let end = self.own_mark(mark.sequence + 1, MarkStanding::Released);
-            self.0.engine.mark(&end).await?;
+        let end = remembers.then(|| self.own_mark(mark.sequence + 1, MarkStanding::Released));
+        // Each call is safe to repeat. One that got lost would leave marks for the next deployer.
+        let mut attempts = 1..=RELEASES;
+        loop {
+            attempts.next();
+            match self.replace_marks(mark, end.as_ref()).await {
+                Err(_) if !attempts.is_empty() => tokio::time::sleep(RELEASE_PAUSE).await,
+                result => return result,
+            }
+        }
+    }
+
+    async fn replace_marks(&self, mark: &Mark, end: Option<&Mark>) -> Result<(), EngineError> {
+        if let Some(end) = end {
+            self.0.engine.mark(end).await?;
         }
         for old in self.0.engine.marks(&mark.scope).await? {
             if old.sequence <= mark.sequence {

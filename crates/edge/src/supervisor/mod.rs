@@ -160,6 +160,9 @@ impl Supervisor {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
         };
+        // Aborted by its drop, when we end.
+        let mut naming = tokio::task::JoinSet::new();
+        naming.spawn(sockets::keep_named(self.config.socket_path.clone()));
         let mut failures = 0;
         loop {
             self.serves_since = None;

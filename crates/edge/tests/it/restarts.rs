@@ -23,6 +23,20 @@ async fn an_edge_starts_from_its_disk() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_admin_socket_that_was_removed_comes_back() {
+    let edge = Edge::start().await;
+    let socket = edge.client.socket();
+    // Its second name is made a moment after the first.
+    let mut kept = socket.as_os_str().to_owned();
+    kept.push(".kept");
+    until("its second name", || std::path::Path::new(&kept).exists()).await;
+    std::fs::remove_file(socket).unwrap();
+    assert!(edge.client.status().await.is_err());
+    until("its first name", || socket.exists()).await;
+    edge.client.status().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn killing_the_worker_under_load_loses_only_what_is_in_flight_and_refuses_nobody() {
     let a = Upstream::named("a").await;
     let edge = Edge::start().await;
