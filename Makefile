@@ -18,6 +18,10 @@ RELEASE := $(TARGET_DIR)/$(HOST)/release
 
 # Packages whose tests talk to an engine. Each test says so and passes where none answers.
 ENGINE_PACKAGES := shiplap-engine shiplap-scenarios shiplap-faults
+# Of the fault suite `make test` runs a few, at a few points each; `make test-faults` runs it all.
+FAULT_SAMPLE := kill::start_first_update kill::stop_first_update_with_hold kill::rollback \
+	calls::status_500_to_any_one_call edge::worker_is_killed engine::disk_is_full lease:: \
+	ledger:: signals::interrupted_once
 # Two at a time: each proxies a few hundred requests per second in a build for debugging.
 THREADS ?= 2
 
@@ -64,7 +68,8 @@ engine-tests:
 	cargo build --locked -p shiplap -p shiplap-demo-app
 	COMPOSE="$$(scripts/compose-peer || true)"; \
 	export COMPOSE SHIPLAP_COMPOSE_PEER="$$COMPOSE"; \
-	$(RUN_SERIAL) --locked $(addprefix -p ,$(ENGINE_PACKAGES)) $(AFTER)
+	$(RUN_SERIAL) --locked $(addprefix -p ,$(filter-out shiplap-faults,$(ENGINE_PACKAGES))) $(AFTER); \
+	$(RUN_SERIAL) --locked -p shiplap-faults $(or $(AFTER),--) $(FAULT_SAMPLE)
 
 test: check engine-tests
 	@echo "make test: all passed"

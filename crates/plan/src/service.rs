@@ -192,7 +192,12 @@ pub(crate) fn plan_service<'a>(
         .iter()
         .copied()
         .filter(|c| !leaves(c) && !revived(c))
-        .filter(|c| kind == ChangeKind::Replace || !is_retired(c) || is_undone(c, policy))
+        .filter(|c| {
+            kind == ChangeKind::Replace
+                || !is_retired(c)
+                || is_undone(c, policy)
+                || (!policy.unfinished.is_empty() && is_outlived(c, &others))
+        })
         .collect();
     Ok(ServicePlan {
         spec,
@@ -467,6 +472,19 @@ fn is_retired(container: &ObservedContainer) -> bool {
     let rests = matches!(container.state, ContainerState::Paused | ContainerState::Exited(_));
     ReplicaName::parse(&container.name).1 == Standing::Failed
         || (rests && container.facts.get("restart").is_none())
+}
+
+/// Whether a later one is kept in its place: a deployment that did not end has not come to removing
+/// it. What was kept for a look stays.
+fn is_outlived(container: &ObservedContainer, others: &[&ObservedContainer]) -> bool {
+    let is_kept =
+        |c: &ObservedContainer| is_retired(c) && ReplicaName::parse(&c.name).1 != Standing::Failed;
+    is_kept(container)
+        && others.iter().any(|other| {
+            other.number == container.number
+                && is_kept(other)
+                && other.deployment.unwrap_or(0) > container.deployment.unwrap_or(0)
+        })
 }
 
 fn is_active(container: &ObservedContainer) -> bool {

@@ -152,6 +152,7 @@ impl App {
     {
         let scope = &intent.scope();
         let mut settled = None;
+        let mut takes_over = false;
         if let Some(unfinished) = self.unfinished(scope).await? {
             match self.claim(intent, request, &unfinished).await? {
                 Claim::IsTheSame(choice) => {
@@ -170,6 +171,7 @@ impl App {
                     settled = Some(Box::new(report));
                 }
                 Claim::TakesOver => {
+                    takes_over = true;
                     let number = unfinished.number();
                     let what = unfinished.last_words();
                     self.reporter.event(Event::Notice(format!(
@@ -180,7 +182,8 @@ impl App {
             }
         }
         let mut prepared = self.unless_stopped(self.prepare(intent, request, ahead)).await?;
-        if !prepared.planned.plan.is_empty() {
+        // Whoever is taken over may have left a mark, also where nothing else is to be done.
+        if takes_over || !prepared.planned.plan.is_empty() {
             let observed = &prepared.planned.observed;
             let edge = observed.router.as_ref().map_or(0, |router| router.lease);
             let fresh = observed.containers.is_empty();

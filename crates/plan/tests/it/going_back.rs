@@ -368,3 +368,24 @@ fn abandoning_releases_what_is_held_and_names_the_rest() {
     "#]]
     .assert_eq(&format!("{}{}", render(&plan), render_steps(&plan)));
 }
+
+#[test]
+fn of_two_that_are_kept_in_one_place_the_older_one_goes() {
+    check_with(
+        r#"
+        services:
+          api: { image: "api:v3", restart: always, ports: ["8000:8000"] }
+        ---
+        shop-api-1 d=6 image=api:v3 routed held-names
+        shop-api-1.d4 d=4 image=api:v1 paused held-names
+        shop-api-1.d5 d=5 image=api:v2 paused held-names
+        holder shop.names-1 api
+    "#,
+        resumed,
+        expect![[r#"
+            = api  unchanged
+            1 step
+            1                remove shop-api-1.d4
+        "#]],
+    );
+}

@@ -186,6 +186,8 @@ impl Matrix {
         for proxy in self.proxies() {
             proxy.treat(|_| Treatment::Pass);
         }
+        // There is nothing to go back from where it had ended by then.
+        let next = if death.over && next == Next::Back { Next::Again } else { next };
         let mut wrong = Vec::new();
         let run = self.follow(next, new);
         let said = run.all();
@@ -204,7 +206,10 @@ impl Matrix {
             Next::Resume if death.over || is_new => new,
             Next::Resume => old,
         };
-        let inspection = self.stage.inspect(came);
+        let mut inspection = self.stage.inspect(came);
+        if death.over {
+            inspection.forgive_marks();
+        }
         wrong.extend(inspection.wrong);
         let ran = self.stage.job_runs() - jobs;
         if ran > 1 || (came == new && self.stage.shape.job.is_some() && ran != 1) {
