@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use shiplap_model::{Outcome, Phase, Plan, Step, StepId};
-use shiplap_testkit::Trouble;
+use shiplap_testkit::{Script, Trouble};
 
 use crate::shapes;
 use crate::support::{
@@ -98,6 +98,23 @@ fn each_step_twice_is_harmless() {
             assert_eq!(execution.reason, None, "{}", shape.name);
             assert_eq!(execution.left, Vec::<String>::new(), "{}", shape.name);
             assert_settled(&attempt.world, &attempt.new).await;
+        });
+    }
+}
+
+#[test]
+fn each_step_twice_runs_a_job_once_though_it_ends_at_once() {
+    for shape in shapes::all().into_iter().filter(|shape| shape.new.contains("migrate:")) {
+        paused(async {
+            let mut attempt = Attempt::at(&shape).await;
+            let ends_at_once = Script { exits: Some((0, 0)), ..Script::default() };
+            attempt.world.script("migrate", ends_at_once);
+            let image = attempt.new.services["migrate"].image.reference.clone();
+            let before = attempt.world.starts("migrate", &image);
+            attempt.plan = doubled(&attempt.plan);
+            let execution = attempt.finish().await;
+            assert_eq!(execution.reason, None, "{}", shape.name);
+            assert_eq!(attempt.world.starts("migrate", &image), before + 1, "{}", shape.name);
         });
     }
 }

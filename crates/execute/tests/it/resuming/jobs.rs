@@ -127,6 +127,25 @@ fn one_that_ends_before_the_answer_to_its_start_arrives_is_not_started_twice() {
 }
 
 #[test]
+fn one_whose_start_is_not_answered_is_not_started_twice() {
+    run(async {
+        let world = shop((0, 0)).await;
+        let yaml = v2();
+        let calls = {
+            let rehearsal = world.fork();
+            deploy(&rehearsal, &yaml).await;
+            rehearsal.log()
+        };
+        let start = calls.iter().position(|c| c.starts_with("engine.start shop-migrate-1.d2"));
+        world.trouble_at(start.expect("it is started"), Trouble::After);
+        // Whether that is a failure is not for this test to say.
+        let report = deploy(&world, &yaml).await;
+        assert!(matches!(report.outcome, Outcome::Done | Outcome::RolledBack), "{report:?}");
+        assert_eq!(runs(&world), (1, 1));
+    });
+}
+
+#[test]
 fn a_deployment_that_takes_over_counts_the_same_job_as_done() {
     run(async {
         let world = shop((2, 0)).await;
