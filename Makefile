@@ -3,13 +3,14 @@
 # make test    check, and the tests on a real engine (started if none answers: Debian, root)
 # make test-faults   kill it anywhere, break engine and edge: everything, under 20 minutes (UPDATE=1
 #              writes docs/faults.md)
+# make faults-fake   the crash harness on fakes, at every point
 # make demo    the main job, on a small project, under load
 # make bench   against Docker Compose v2, in the same run
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: build check fmt lint deny unit engine-tests test test-faults demo bench
+.PHONY: build check fmt lint deny unit engine-tests test test-faults faults-fake demo bench
 
 # Cargo writes to target/TRIPLE since .cargo/config.toml names a target.
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
@@ -82,6 +83,9 @@ test-faults:
 	rm -f $(TARGET_DIR)/$(HOST)/debug/fault-observations.jsonl
 	failed=0; $(FAULT_TESTS) || failed=$$?; \
 	UPDATE=$(UPDATE) $(TARGET_DIR)/$(HOST)/debug/fault-table; exit $$failed
+# Every point at which a deployer can die, on fakes: no engine, no disk, no waiting.
+faults-fake:
+	SHIPLAP_FAULTS=all cargo test --locked -p shiplap-execute --test it resuming -- --nocapture
 
 demo:
 	scripts/engine-up
