@@ -195,11 +195,13 @@ impl App {
         let lease = &holding.key();
         let plan = planned.plan.clone();
         let report = Report { settled, ..Report::nothing(began, plan.clone()) };
-        if plan.is_empty() {
+        // Where a deployment that did not end has come so far that nothing is left to do, history must
+        // still say what is current: the next rollback goes by it.
+        if plan.is_empty() && !takes_over {
             self.close_all(lease, "nothing of it was left to be done or undone").await?;
             return Ok(report);
         }
-        let approved = async { Ok(approve(&plan).await) };
+        let approved = async { Ok(plan.is_empty() || approve(&plan).await) };
         if !self.unless_stopped(approved).await? {
             return Ok(Report { declined: true, outcome: Outcome::Failed, ..report });
         }
