@@ -102,14 +102,36 @@ fn a_first_deployment_is_withdrawn_without_a_trace() {
     lab.deploy("v1").ok();
 }
 
-#[test]
-fn abandoning_says_what_is_left_and_holds_nothing() {
-    let Some(lab) = Lab::new("resleave") else { return };
-    killed(&lab, STORE, "hold", "finished");
-    let left = lab.run(&["resume", "--abandon", "--yes"]).ok();
-    let _ = left.says("answers for port 8000 of store").says("counts as ended");
-    assert_eq!(lab.version(lab.store), "v1");
+/// Abandons deployment 2, and expects to be told this of what is left.
+fn abandon(lab: &Lab, left: &str) {
+    let told = lab.run(&["resume", "--abandon", "--yes"]).ok();
+    let _ = told.says(left).says("counts as ended");
     assert_eq!(lab.newest().expect("there is one")["outcome"], "interrupted");
+}
+
+#[test]
+fn abandoning_says_who_answers_now() {
+    let Some(lab) = Lab::new("resleave") else { return };
+    killed(&lab, API, "gate", "started");
+    abandon(&lab, "answers for port 9000 of api");
+    assert_eq!(lab.version(lab.api), "v1");
+    lab.set("MONITOR", "500ms");
+    lab.deploy("v2").ok();
+    assert_eq!(lab.version(lab.api), "v2");
+}
+
+#[test]
+fn abandoning_says_that_nobody_answers_and_holds_nothing() {
+    let Some(lab) = Lab::new("resnobody") else { return };
+    killed(&lab, STORE, "stop", "finished");
+    // The new one may have been started by then: removed by hand, so that nobody runs.
+    for container in lab.engine.containers(&lab.project) {
+        if container["Labels"]["shiplap.deployment"] == "2" {
+            let id = container["Id"].as_str().expect("it has one");
+            lab.engine.delete(&format!("/containers/{id}?force=true")).expect("removed");
+        }
+    }
+    abandon(&lab, "nobody runs who could answer for port 8000 of store");
     lab.deploy("v2").ok();
     assert_eq!(lab.version(lab.store), "v2");
 }
