@@ -1,6 +1,7 @@
 //! Whether something in a container listens, read from `/proc` of this machine.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader};
 use std::path::PathBuf;
 
 /// Whether the network namespace of a container's first process has a socket that listens for TCP
@@ -19,22 +20,39 @@ pub(crate) fn listens(container_id: &str, pid: u32) -> Option<bool> {
     if fs::read_link(of(&pid, "ns/net")).ok()? == own {
         return None;
     }
-    let v4 = fs::read_to_string(of(&pid, "net/tcp")).ok()?;
-    // Absent where IPv6 is off.
-    let v6 = fs::read_to_string(of(&pid, "net/tcp6")).unwrap_or_default();
-    Some(v4.lines().chain(v6.lines()).any(is_open))
+    // Absent where IPv6 is off. First, since most listen on both by one socket that is in there.
+    let v6 = File::open(of(&pid, "net/tcp6")).map_err(drop).map(BufReader::new);
+    if v6.is_ok_and(|table| any_open(table).unwrap_or(false)) {
+        return Some(true);
+    }
+    any_open(BufReader::new(File::open(of(&pid, "net/tcp")).ok()?)).ok()
+}
+
+/// Whether a table of sockets has an open one. Read no further than that needs: listening sockets
+/// come first (Documentation/networking/proc_net_tcp.rst), and behind them the kernel searches the
+/// connections of all namespaces, some milliseconds on a machine with much memory.
+fn any_open(table: impl BufRead) -> io::Result<bool> {
+    for line in table.lines().skip(1) {
+        let line = line?;
+        if is_open(&line) {
+            return Ok(true);
+        }
+        if !is_listening(&line) {
+            break;
+        }
+    }
+    Ok(false)
+}
+
+fn is_listening(line: &str) -> bool {
+    line.split_ascii_whitespace().nth(3) == Some("0A")
 }
 
 /// `0: 00000000:1F90 00000000:0000 0A …`: address and port, the other end, the state; 0A is
 /// listening. Addresses are in words of the machine's byte order.
 fn is_open(line: &str) -> bool {
-    let mut fields = line.split_ascii_whitespace().skip(1);
-    let Some((address, _)) = fields.next().and_then(|local| local.split_once(':')) else {
-        return false;
-    };
-    if fields.nth(1) != Some("0A") {
-        return false;
-    }
+    let local = line.split_ascii_whitespace().nth(1).and_then(|local| local.split_once(':'));
+    let Some((address, _)) = local.filter(|_| is_listening(line)) else { return false };
     let loopback_v4 = u32::from_ne_bytes([127, 0, 0, 1]);
     let word = |start: usize| {
         address.get(start..start + 8).and_then(|word| u32::from_str_radix(word, 16).ok())
@@ -70,6 +88,22 @@ mod tests {
         assert!(!tcp("00000000000000000000000001000000", "0A"), "[::1]");
         assert!(!tcp("0000000000000000FFFF00000100007F", "0A"), "[::ffff:127.0.0.1]");
         assert!(!is_open("  sl  local_address rem_address   st tx_queue rx_queue"));
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn a_table_is_read_up_to_its_connections() {
+        let table = |lines: &[(&str, &str)]| {
+            let line = |(address, state): &(&str, &str)| {
+                format!("   0: {address}:1F90 00000000:0000 {state} 00000000:00000000\n")
+            };
+            let lines: String = lines.iter().map(line).collect();
+            any_open(format!("  sl  local_address rem_address   st\n{lines}").as_bytes())
+                .expect("text")
+        };
+        assert!(!table(&[]));
+        assert!(table(&[("0B00007F", "0A"), ("00000000", "0A")]), "behind the resolver");
+        assert!(!table(&[("0B00007F", "0A"), ("020011AC", "01"), ("020011AC", "06")]));
     }
 
     #[test]

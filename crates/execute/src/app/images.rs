@@ -1,6 +1,7 @@
 //! Pinning: from tags to the exact images.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 use futures_util::future::join_all;
 use shiplap_compose::model::{Project, Service};
@@ -8,6 +9,7 @@ use shiplap_model::{
     Engine, EngineError, ImageInfo, ImageOrigin, ImagePin, Refusal, RegistryAnswer,
 };
 use shiplap_plan::Selection;
+use tokio::sync::OnceCell;
 
 use super::{AppError, Images};
 
@@ -19,16 +21,19 @@ pub(super) async fn pin_all(
     selection: &Selection,
     images: Images,
 ) -> Result<BTreeMap<String, ImagePin>, AppError> {
-    let pins = project.services.iter().map(|(name, service)| async move {
-        let reference = reference(project, name, service);
-        let pinned = if selection.contains(name) {
-            pin(engine, name, service, &reference, images).await
-        } else {
-            local(engine, &reference)
-                .await
-                .map(|found| Ok(found.unwrap_or_else(|| unknown(&reference))))
-        };
-        (name.clone(), pinned)
+    let sources = Sources { engine, seen: Mutex::default() };
+    let pins = project.services.iter().map(|(name, service)| {
+        let sources = &sources;
+        async move {
+            let reference = reference(project, name, service);
+            let pinned = if selection.contains(name) {
+                pin(sources, name, service, &reference, images).await
+            } else {
+                let found = sources.here(&reference).await;
+                found.map(|found| Ok(found.unwrap_or_else(|| unknown(&reference))))
+            };
+            (name.clone(), pinned)
+        }
     });
     let mut found = BTreeMap::new();
     let mut refusals = Vec::new();
@@ -61,8 +66,38 @@ fn unknown(reference: &str) -> ImagePin {
     }
 }
 
-async fn local(engine: &dyn Engine, reference: &str) -> Result<Option<ImagePin>, EngineError> {
-    Ok(engine.image(reference).await?.map(|info| here(reference, info)))
+/// Where images are, each asked once for a reference: services that name the same image get the
+/// same one, also while somebody pushes to its tag.
+struct Sources<'a> {
+    engine: &'a dyn Engine,
+    seen: Mutex<BTreeMap<String, Arc<Seen>>>,
+}
+
+/// What is known of one reference.
+#[derive(Default)]
+struct Seen {
+    here: OnceCell<Option<ImagePin>>,
+    registry: OnceCell<RegistryAnswer>,
+}
+
+impl Sources<'_> {
+    fn seen(&self, reference: &str) -> Arc<Seen> {
+        let mut seen = self.seen.lock().expect("no look panics");
+        Arc::clone(seen.entry(reference.to_owned()).or_default())
+    }
+
+    /// What the engine holds.
+    async fn here(&self, reference: &str) -> Result<Option<ImagePin>, EngineError> {
+        let look =
+            || async { Ok(self.engine.image(reference).await?.map(|info| here(reference, info))) };
+        self.seen(reference).here.get_or_try_init(look).await.cloned()
+    }
+
+    /// What its registry says.
+    async fn registry(&self, reference: &str) -> Result<RegistryAnswer, EngineError> {
+        let ask = || self.engine.registry_digest(reference);
+        self.seen(reference).registry.get_or_try_init(ask).await.cloned()
+    }
 }
 
 /// A pin for an image that the engine holds.
@@ -128,14 +163,14 @@ fn wish(service: &Service, images: Images) -> Wish {
 }
 
 async fn pin(
-    engine: &dyn Engine,
+    sources: &Sources<'_>,
     name: &str,
     service: &Service,
     reference: &str,
     images: Images,
 ) -> Result<Result<ImagePin, Refusal>, EngineError> {
     let wish = wish(service, images);
-    let local = local(engine, reference).await?;
+    let local = sources.here(reference).await?;
     let builds = service.build.is_some();
     match (wish, local) {
         (Wish::Build, _) if builds => Ok(Ok(build(reference))),
@@ -145,7 +180,7 @@ async fn pin(
         (Wish::Missing, None) if builds && service.image.is_none() => Ok(Ok(build(reference))),
         (Wish::Always, Some(pin)) if builds && service.image.is_none() => Ok(Ok(pin)),
         (Wish::Always | Wish::Missing | Wish::Build, local) => {
-            let answer = engine.registry_digest(reference).await?;
+            let answer = sources.registry(reference).await?;
             Ok(match (answer, local) {
                 (RegistryAnswer::Digest(digest), Some(pin)) if knows(&pin, &digest) => {
                     Ok(ImagePin { digest: Some(digest), ..pin })
