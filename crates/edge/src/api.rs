@@ -225,6 +225,9 @@ pub struct DrainRequest {
     /// Their ids. They should be out of the table, or the pool paused: what is still routed may
     /// never come to 0.
     pub replicas: Vec<String>,
+    /// Their streams go on and are not waited for: the replicas are not to leave.
+    #[serde(default)]
+    pub streams_stay: bool,
     /// Answer after so long in any case.
     pub timeout_ms: u64,
 }

@@ -181,9 +181,30 @@ impl Client {
         replicas: &[String],
         timeout: Duration,
     ) -> Result<Drain, ClientError> {
+        self.drain_with(pool, replicas, false, timeout).await
+    }
+
+    /// The same for replicas that are not to leave: their streams go on and are not waited for.
+    pub async fn settle(
+        &self,
+        pool: &str,
+        replicas: &[String],
+        timeout: Duration,
+    ) -> Result<Drain, ClientError> {
+        self.drain_with(pool, replicas, true, timeout).await
+    }
+
+    async fn drain_with(
+        &self,
+        pool: &str,
+        replicas: &[String],
+        streams_stay: bool,
+        timeout: Duration,
+    ) -> Result<Drain, ClientError> {
         let request = DrainRequest {
             pool: pool.to_owned(),
             replicas: replicas.to_vec(),
+            streams_stay,
             timeout_ms: timeout.as_millis() as u64,
         };
         self.post("/v1/drain", &request, timeout + self.call_timeout).await

@@ -46,8 +46,8 @@ pub use plan::{
 };
 pub use replica::{BASE_NAME_LIMIT, ReplicaName, Standing};
 pub use router::{
-    HolderSpec, HolderStatus, ListenerSpec, NameListener, PoolKey, PoolSpec, PoolStatus, ProbeKind,
-    ProbeOutcome, ProbeRequest, Protocol, RouteChange, RoutedReplica, Router, RouterError,
-    RouterState,
+    HolderSpec, HolderStatus, ListenerSpec, NameListener, OpenStreams, PoolKey, PoolSpec,
+    PoolStatus, ProbeKind, ProbeOutcome, ProbeRequest, Protocol, RouteChange, RoutedReplica,
+    Router, RouterError, RouterState,
 };
 pub use secret::Secret;

@@ -111,7 +111,10 @@ impl Limit {
                  as working"
             }
             Self::Hold => "one request that waits at the edge; then it is answered with 503",
-            Self::Drain => "old replicas finishing their requests; then these are cut",
+            Self::Drain => {
+                "old replicas finishing their requests, in all at most two thirds of `hold` where \
+                 requests are held meanwhile; then these are cut"
+            }
             Self::Stop => {
                 "the engine stopping one container, beyond its `stop_grace_period`; then the step \
                  has failed"

@@ -5,7 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::{
-    CreateReplica, EngineNetwork, EngineVolume, ImagePin, ListenerSpec, PoolKey, Protocol,
+    CreateReplica, EngineNetwork, EngineVolume, ImagePin, ListenerSpec, OpenStreams, PoolKey,
+    Protocol,
 };
 
 /// What a plan is for.
@@ -357,6 +358,8 @@ pub enum Action {
         pools: Vec<PoolKey>,
         /// Names of the containers.
         containers: Vec<String>,
+        /// What becomes of their event streams and WebSockets.
+        streams: OpenStreams,
         /// How long to wait.
         limit: Duration,
     },
@@ -458,7 +461,10 @@ impl fmt::Display for Action {
             Self::Thaw { container, .. } => write!(f, "thaw {container}"),
             Self::Gate { container, .. } => write!(f, "gate {container}"),
             Self::Route { what, .. } => f.write_str(what),
-            Self::Drain { containers, .. } => write!(f, "drain {}", containers.join(" ")),
+            Self::Drain { containers, streams, .. } => {
+                let verb = if *streams == OpenStreams::End { "drain" } else { "settle" };
+                write!(f, "{verb} {}", containers.join(" "))
+            }
             Self::Stop { container, .. } => write!(f, "stop {container}"),
             Self::Freeze { container } => write!(f, "freeze {container}"),
             Self::Watch { containers, window } => {

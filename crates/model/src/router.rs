@@ -264,14 +264,25 @@ pub trait Router: Send + Sync {
     /// Asks a replica on its own address.
     async fn probe(&self, request: &ProbeRequest) -> Result<ProbeOutcome, RouterError>;
 
-    /// Waits until replicas that are not routed to any more have nothing in flight, at most
-    /// `limit`; returns what is still in flight.
+    /// Waits until replicas that are not routed to any more, or for which requests are held, have
+    /// nothing in flight, at most `limit`; returns what is still in flight.
     async fn drain(
         &self,
         pool: &PoolKey,
         container_ids: &[String],
+        streams: OpenStreams,
         limit: Duration,
     ) -> Result<u64, RouterError>;
+}
+
+/// What becomes of the event streams and WebSockets of replicas that are drained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OpenStreams {
+    /// They end politely: the replica goes.
+    #[default]
+    End,
+    /// They go on and are not waited for: the replica stays.
+    Stay,
 }
 
 /// Why the edge did not do what it was asked.

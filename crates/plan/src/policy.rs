@@ -1,6 +1,7 @@
 //! What the user asked for besides the desired state.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use shiplap_model::{Goal, Limits};
 
@@ -85,6 +86,14 @@ pub struct Undo {
 }
 
 impl Policy {
+    /// How long a drain may take for which requests are held, where there are so many after each
+    /// other: all together two thirds of what a held request waits, so that the rest is there for
+    /// the new replica, and one slow answer does not fail all those that wait.
+    pub(crate) fn drain_while_held(&self, drains: usize) -> Duration {
+        let drains = u32::try_from(drains).unwrap_or(u32::MAX).max(1);
+        self.limits.drain.min(self.limits.hold * 2 / 3 / drains)
+    }
+
     /// A plain deployment with this number.
     #[must_use]
     pub fn deploy(deployment: u64) -> Self {

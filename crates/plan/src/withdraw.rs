@@ -11,10 +11,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shiplap_model::{
     Action, AnonymousVolumes, Cause, Change, ChangeKind, ContainerState, Desired, Gate, Goal,
-    HealthGate, ListenerSpec, Names, Note, Observed, ObservedContainer, Phase, Plan, PoolKey,
-    RouteIntent, RouteTarget, Starts, Step, StepId, StoredBefore, StoredContainer,
+    HealthGate, ListenerSpec, Names, Note, Observed, ObservedContainer, OpenStreams, Phase, Plan,
+    PoolKey, RouteIntent, RouteTarget, Starts, Step, StepId, StoredBefore, StoredContainer,
 };
 
+use crate::assemble::graph::callers_first;
 use crate::policy::Policy;
 use crate::service::is_undone;
 
@@ -33,7 +34,7 @@ pub fn withdraw(
         observed.containers.iter().filter(|c| is_undone(c, policy)).collect();
     let returning = returning(observed, before, policy);
     let routes = Routes::of(observed, before, &gone);
-    let closed = close(observed, &routes, &gone, policy, &mut steps);
+    let closed = close(desired, observed, &routes, &gone, policy, &mut steps);
     let mut removed: BTreeMap<&str, Vec<StepId>> = BTreeMap::new();
     for container in &gone {
         let spec = desired.services.get(&container.service);
@@ -191,6 +192,7 @@ fn route_back(routes: &Routes<'_>, observed: &Observed, before: &StoredBefore, s
 /// What comes in for whom goes waits while what is in flight ends, and then ports are given up that
 /// nobody needs any more.
 fn close(
+    desired: &Desired,
     observed: &Observed,
     routes: &Routes<'_>,
     gone: &[&ObservedContainer],
@@ -213,14 +215,20 @@ fn close(
     if held.is_empty() && drop_listeners.is_empty() {
         return Vec::new();
     }
-    let busy: Vec<String> = gone
-        .iter()
-        .filter(|c| c.state == ContainerState::Running)
-        .filter(|c| held.iter().any(|key| key.service == c.service))
-        .map(|c| c.name.clone())
-        .collect();
+    let runs = |key: &PoolKey| {
+        let running = gone.iter().filter(|c| c.state == ContainerState::Running);
+        let own: Vec<String> =
+            running.filter(|c| c.service == key.service).map(|c| c.name.clone()).collect();
+        own
+    };
+    let any_busy = held.iter().any(|key| !runs(key).is_empty());
+    let services: BTreeSet<&str> = held.iter().map(|key| key.service.as_str()).collect();
+    let waves = if any_busy { callers_first(desired, &services) } else { Vec::new() };
+    let limit = policy.drain_while_held(waves.len());
     let mut after = Vec::new();
-    if !busy.is_empty() {
+    for wave in &waves {
+        let keys: Vec<&PoolKey> =
+            held.iter().copied().filter(|key| wave.contains(key.service.as_str())).collect();
         let hold = |key: &&PoolKey| RouteTarget {
             key: (*key).clone(),
             protocol: router.pools.get(*key).map(|pool| pool.protocol),
@@ -228,15 +236,19 @@ fn close(
             held: true,
             networks: Vec::new(),
         };
-        let to = RouteIntent { pools: held.iter().map(hold).collect(), ..RouteIntent::default() };
-        let mut services: Vec<&str> = held.iter().map(|key| key.service.as_str()).collect();
-        services.dedup();
-        let what = format!("hold {}", services.join(" "));
+        let to = RouteIntent { pools: keys.iter().map(hold).collect(), ..RouteIntent::default() };
+        let names: Vec<&str> = wave.iter().copied().collect();
+        let what = format!("hold {}", names.join(" "));
         let action = Action::Route { what, to, back: RouteIntent::default() };
-        let holding = steps.push(None, action, &[]);
-        let pools = held.iter().map(|key| (*key).clone()).collect();
-        let drain = Action::Drain { pools, containers: busy, limit: policy.limits.drain };
-        after.push(steps.push(None, drain, &[holding]));
+        after = vec![steps.push(None, action, &after)];
+        let mut containers: Vec<String> = keys.iter().flat_map(|key| runs(key)).collect();
+        containers.sort();
+        containers.dedup();
+        if !containers.is_empty() {
+            let pools = keys.iter().map(|key| (*key).clone()).collect();
+            let drain = Action::Drain { pools, containers, streams: OpenStreams::End, limit };
+            after = vec![steps.push(None, drain, &after)];
+        }
     }
     if dropped.is_empty() && drop_listeners.is_empty() {
         return after;

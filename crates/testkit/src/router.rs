@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use shiplap_model::{
-    ContainerState, HolderSpec, PoolKey, PoolSpec, ProbeKind, ProbeOutcome, ProbeRequest, Protocol,
-    RouteChange, Router, RouterError, RouterState,
+    ContainerState, HolderSpec, OpenStreams, PoolKey, PoolSpec, ProbeKind, ProbeOutcome,
+    ProbeRequest, Protocol, RouteChange, Router, RouterError, RouterState,
 };
 
 use crate::calls::{Calls, Fate, Injected};
@@ -285,6 +285,7 @@ impl Router for FakeRouter {
         &self,
         pool: &PoolKey,
         container_ids: &[String],
+        _streams: OpenStreams,
         limit: Duration,
     ) -> Result<u64, RouterError> {
         let fate = self.enter(format!("drain {}:{}", pool.service, pool.port)).await?;

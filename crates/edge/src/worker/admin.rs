@@ -177,13 +177,16 @@ async fn status(core: &Arc<Core>, control: &Control) -> Status {
 async fn drain(core: &Core, request: &DrainRequest) -> Drain {
     let replicas = core.find(&request.pool, &request.replicas);
     let timeout = Duration::from_millis(request.timeout_ms);
-    core.end_streams_for_drain(&request.pool, &replicas, timeout);
+    let streams_stay = request.streams_stay;
+    if !streams_stay {
+        core.end_streams_for_drain(&request.pool, &replicas, timeout);
+    }
     let all = async {
         for replica in &replicas {
             loop {
                 let mut drained = std::pin::pin!(replica.drained.notified());
                 drained.as_mut().enable();
-                if replica.in_flight() == 0 && replica.endable() == 0 {
+                if replica.in_flight() == 0 && (streams_stay || replica.endable() == 0) {
                     break;
                 }
                 drained.await;

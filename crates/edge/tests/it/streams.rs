@@ -102,6 +102,21 @@ async fn where_requests_are_held_streams_end_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_a_replica_only_settles_streams_go_on() {
+    let (app, events) = events().await;
+    let edge = Edge::start().await;
+    let address = edge.serve("api", with_limit(60_000, vec![app.replica("a")])).await;
+    let mut stream = open_stream(address).await;
+    events.send(Ok("data: 1\n\n".into())).await.unwrap();
+    read_until(&mut stream, b"data: 1\n\n\r\n").await;
+    edge.change("api", |pool| pool.paused = true).await;
+    let settled = edge.client.settle("api", &["a".to_owned()], LONG).await.unwrap();
+    assert_eq!((settled.drained, settled.streams), (true, 1));
+    events.send(Ok("data: 2\n\n".into())).await.unwrap();
+    read_until(&mut stream, b"data: 2\n\n\r\n").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_event_stream_whose_replica_dies_is_visibly_truncated() {
     let (app, events) = events().await;
     let edge = Edge::start().await;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use shiplap_model::{
     Action, ContainerState, EngineError, EngineErrorKind, Health, ImagePin, Limit,
-    ObservedContainer, Phase, ProgressSink, RouteIntent, RouterError, Span, Starts, Step, StepId,
-    StoredImage,
+    ObservedContainer, OpenStreams, Phase, ProgressSink, RouteIntent, RouterError, Span, Starts,
+    Step, StepId, StoredImage,
 };
 use tokio::time::Instant;
 
@@ -84,8 +84,8 @@ pub(super) async fn act(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Res
             };
             route(run, to, learned, patience).await
         }
-        Action::Drain { pools, containers, limit } => {
-            drain(run, step.id, pools, containers, *limit).await
+        Action::Drain { pools, containers, streams, limit } => {
+            drain(run, step.id, pools, containers, *streams, *limit).await
         }
         Action::Stop { container, grace, .. } => stop(run, container, *grace).await,
         Action::Freeze { container } => freeze(run, container).await,
@@ -236,22 +236,22 @@ async fn drain(
     step: StepId,
     pools: &[shiplap_model::PoolKey],
     containers: &[String],
+    streams: OpenStreams,
     limit: Duration,
 ) -> Result<(), StepError> {
     let mut ids = Vec::new();
     for name in containers {
         ids.extend(run.engine.container(name).await?.map(|c| c.id));
     }
-    let drains = pools.iter().map(|pool| run.router.drain(pool, &ids, limit));
+    let drains = pools.iter().map(|pool| run.router.drain(pool, &ids, streams, limit));
     let mut left = 0;
     for drained in futures_util::future::join_all(drains).await {
         left += drained?;
     }
     if left > 0 {
-        let on = format!(
-            "{left} requests were still in flight after {} s and are cut",
-            limit.as_secs_f32()
-        );
+        let fate = if streams == OpenStreams::End { " and are cut" } else { "" };
+        let seconds = limit.as_secs_f32();
+        let on = format!("{left} requests were still in flight after {seconds} s{fate}");
         run.reporter.event(Event::Waiting { step, on });
     }
     Ok(())

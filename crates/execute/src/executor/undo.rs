@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use shiplap_model::{
-    Action, AnonymousVolumes, EngineError, EngineErrorKind, Plan, ReplicaName, RouteIntent, Step,
-    StepId, StepState,
+    Action, AnonymousVolumes, EngineError, EngineErrorKind, OpenStreams, Plan, ReplicaName,
+    RouteIntent, Step, StepId, StepState,
 };
 
 use super::{Forward, KeepFailed, Learned, Note, Run, StepError, act, gate, record};
@@ -195,7 +195,7 @@ async fn finish(run: &Run, to: &RouteIntent, back: &RouteIntent) {
             ids.extend(found.ok().flatten().filter(|c| c.state.is_running()).map(|c| c.id));
         }
         if !ids.is_empty() {
-            let _ = run.router.drain(&pool.key, &ids, FINISH_LIMIT).await;
+            let _ = run.router.drain(&pool.key, &ids, OpenStreams::End, FINISH_LIMIT).await;
         }
     }
 }

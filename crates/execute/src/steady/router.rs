@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use shiplap_model::{
-    HolderSpec, PoolKey, ProbeOutcome, ProbeRequest, RouteChange, Router, RouterError, RouterState,
+    HolderSpec, OpenStreams, PoolKey, ProbeOutcome, ProbeRequest, RouteChange, Router, RouterError,
+    RouterState,
 };
 
 use super::patience::{Attempt, Effect, Patience, Peer, nothing};
@@ -134,12 +135,13 @@ impl Router for SteadyRouter {
         &self,
         pool: &PoolKey,
         container_ids: &[String],
+        streams: OpenStreams,
         limit: Duration,
     ) -> Result<u64, RouterError> {
         let attempt = || -> Attempt<'_, u64, RouterError> {
             Box::pin(async move {
                 self.restore().await?;
-                self.inner.drain(pool, container_ids, limit).await
+                self.inner.drain(pool, container_ids, streams, limit).await
             })
         };
         self.call("draining", Effect::Looks, attempt).await

@@ -1,6 +1,6 @@
 //! The order of services.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use shiplap_model::{Desired, Refusal};
 
@@ -37,6 +37,34 @@ pub(crate) fn order(desired: &Desired) -> Result<Vec<&str>, Refusal> {
         order.extend(ready);
     }
     Ok(order)
+}
+
+/// These services in waves, each before those that it calls as far as `depends_on` tells, over
+/// other services too.
+pub(crate) fn callers_first<'a>(
+    desired: &Desired,
+    services: &BTreeSet<&'a str>,
+) -> Vec<BTreeSet<&'a str>> {
+    // Everything that was deployed has an order.
+    let order = order(desired).unwrap_or_default();
+    let mut depths: BTreeMap<&str, usize> = BTreeMap::new();
+    for name in order.iter().rev() {
+        let calls = |caller: &&&str| {
+            let spec = desired.services.get(**caller);
+            spec.is_some_and(|spec| spec.service.depends_on.contains_key(*name))
+        };
+        let callers = order.iter().filter(calls).filter_map(|caller| depths.get(*caller).copied());
+        let deepest = callers.max().unwrap_or(0);
+        // Services that are not in question take no wave of their own.
+        depths.insert(name, deepest + usize::from(services.contains(name)));
+    }
+    let mut waves: BTreeMap<usize, BTreeSet<&str>> = BTreeMap::new();
+    for name in services {
+        // What the file does not have any more calls last.
+        let depth = depths.get(name).copied().unwrap_or(usize::MAX);
+        waves.entry(depth).or_default().insert(name);
+    }
+    waves.into_values().collect()
 }
 
 /// What must exist before a service: `depends_on`, and services whose namespaces it shares.

@@ -1,5 +1,6 @@
 //! The stages of a deployment as steps.
 
+mod hold;
 mod in_place;
 mod leave;
 mod look;

@@ -293,18 +293,20 @@ fn stop_first_holds_its_own_requests_and_those_of_its_callers() {
             ~ store  store:v1 → store:v2  image changed  stop-first  (writes to volume data; gate: port 9000)
             = api other  unchanged
             ! store is down while it restarts (writes to volume data); requests to api, store are held meanwhile
-            11 steps; undone by itself until step 10 (rename shop-store-1 to shop-store-1.d1)
+            13 steps; undone by itself until step 12 (rename shop-store-1 to shop-store-1.d1)
             1                make sure the edge runs
             2   <-1          create shop-store-1.d7
-            3   <-1,2        hold api store
-            4   <-3          drain shop-api-1 shop-store-1
-            5   <-4          stop shop-store-1
-            6   <-2,5        start shop-store-1.d7
-            7   <-6          gate shop-store-1.d7
-            8   <-7          switch api store
-            9   <-8          watch shop-store-1.d7 for 5 s
-            10  <-9          rename shop-store-1 to shop-store-1.d1
-            11  <-10         rename shop-store-1.d7 to shop-store-1
+            3   <-1,2        hold api
+            4   <-3          settle shop-api-1
+            5   <-4          hold store
+            6   <-5          drain shop-store-1
+            7   <-6          stop shop-store-1
+            8   <-2,7        start shop-store-1.d7
+            9   <-8          gate shop-store-1.d7
+            10  <-9          switch api store
+            11  <-10         watch shop-store-1.d7 for 5 s
+            12  <-11         rename shop-store-1 to shop-store-1.d1
+            13  <-12         rename shop-store-1.d7 to shop-store-1
         "#]],
     );
 }
@@ -329,33 +331,35 @@ fn all_that_can_fail_beside_the_old_release_comes_before_anything_is_held() {
             ~ store  store:v1 → store:v2  image changed  stop-first   (writes to volume data; gate: port 9000)
             ~ web    web:v1 → web:v2      image changed  start-first  (nothing ties it to one replica; gate: port 80)
             ! store is down while it restarts (writes to volume data); requests to api, store are held meanwhile
-            26 steps; undone by itself until step 17 (rename shop-store-1 to shop-store-1.d1)
+            28 steps; undone by itself until step 19 (rename shop-store-1 to shop-store-1.d1)
             1                make sure the edge runs
             2   <-1          create shop-store-1.d7
             3   <-1          create shop-web-1.d7
             4   <-1          create shop-api-1.d7
             5   <-3          start shop-web-1.d7
             6   <-5          gate shop-web-1.d7
-            7   <-1,2,3,4,6  hold api store
-            8   <-7          drain shop-api-1 shop-store-1
-            9   <-8          stop shop-store-1
-            10  <-2,9        start shop-store-1.d7
-            11  <-10         gate shop-store-1.d7
-            12  <-11         release api store
-            13  <-4,10,12    start shop-api-1.d7
-            14  <-13         gate shop-api-1.d7
-            15  <-6,11,12,14 switch api store web
-            16  <-15         watch shop-api-1.d7 shop-store-1.d7 shop-web-1.d7 for 5 s
-            17  <-16         rename shop-store-1 to shop-store-1.d1
-            18  <-17         rename shop-store-1.d7 to shop-store-1
-            19  <-16         drain shop-web-1
-            20  <-19         stop shop-web-1
-            21  <-20         rename shop-web-1 to shop-web-1.d1
-            22  <-21         rename shop-web-1.d7 to shop-web-1
-            23  <-16         drain shop-api-1
-            24  <-23         stop shop-api-1
-            25  <-24         rename shop-api-1 to shop-api-1.d1
-            26  <-25         rename shop-api-1.d7 to shop-api-1
+            7   <-1,2,3,4,6  hold api
+            8   <-7          settle shop-api-1
+            9   <-8          hold store
+            10  <-9          drain shop-store-1
+            11  <-10         stop shop-store-1
+            12  <-2,11       start shop-store-1.d7
+            13  <-12         gate shop-store-1.d7
+            14  <-13         release api store
+            15  <-4,12,14    start shop-api-1.d7
+            16  <-15         gate shop-api-1.d7
+            17  <-6,13,14,16 switch api store web
+            18  <-17         watch shop-api-1.d7 shop-store-1.d7 shop-web-1.d7 for 5 s
+            19  <-18         rename shop-store-1 to shop-store-1.d1
+            20  <-19         rename shop-store-1.d7 to shop-store-1
+            21  <-18         drain shop-web-1
+            22  <-21         stop shop-web-1
+            23  <-22         rename shop-web-1 to shop-web-1.d1
+            24  <-23         rename shop-web-1.d7 to shop-web-1
+            25  <-18         drain shop-api-1
+            26  <-25         stop shop-api-1
+            27  <-26         rename shop-api-1 to shop-api-1.d1
+            28  <-27         rename shop-api-1.d7 to shop-api-1
         "#]],
     );
 }

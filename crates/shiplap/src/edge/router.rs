@@ -10,8 +10,8 @@ use shiplap_edge::{Client, ClientError, Hold, Listener, Pool, Replica, Table};
 use shiplap_engine::DockerEngine;
 use shiplap_model::{
     AnonymousVolumes, Engine as _, HolderSpec, HolderStatus, Limit, Limits, ListenerSpec,
-    ObservedListener, PoolKey, PoolStatus, ProbeKind, ProbeOutcome, ProbeRequest, Protocol,
-    RouteChange, RoutedReplica, Router, RouterError, RouterState,
+    ObservedListener, OpenStreams, PoolKey, PoolStatus, ProbeKind, ProbeOutcome, ProbeRequest,
+    Protocol, RouteChange, RoutedReplica, Router, RouterError, RouterState,
 };
 
 use super::container::EdgeContainer;
@@ -243,11 +243,20 @@ impl Router for EdgeRouter {
         &self,
         pool: &PoolKey,
         container_ids: &[String],
+        streams: OpenStreams,
         limit: Duration,
     ) -> Result<u64, RouterError> {
-        let drained =
-            self.client.drain(&pool.to_string(), container_ids, limit).await.map_err(router)?;
-        Ok(drained.in_flight + drained.streams)
+        let pool = pool.to_string();
+        match streams {
+            OpenStreams::End => {
+                let end = self.client.drain(&pool, container_ids, limit).await.map_err(router)?;
+                Ok(end.in_flight + end.streams)
+            }
+            OpenStreams::Stay => {
+                let end = self.client.settle(&pool, container_ids, limit).await.map_err(router)?;
+                Ok(end.in_flight)
+            }
+        }
     }
 }
 

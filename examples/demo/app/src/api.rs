@@ -28,14 +28,23 @@ impl Api {
     }
 
     async fn slow(&self, request: &Request) -> Reply {
-        let wanted = request.query.split('&').find_map(|pair| pair.strip_prefix("ms="));
-        let Some(ms) = wanted.unwrap_or("1000").parse().ok().filter(|ms| *ms <= MAX_SLOW_MS) else {
-            let error = format!("ms is a number up to {MAX_SLOW_MS}");
-            return Reply::json(400, json!({ "error": error }));
+        let ms = match milliseconds(request) {
+            Ok(ms) => ms,
+            Err(refusal) => return refusal,
         };
         tokio::time::sleep(Duration::from_millis(ms)).await;
         Reply::json(200, json!({ "version": self.settings.version, "slow_ms": ms }))
     }
+}
+
+/// `?ms=…`; a second where nothing is said.
+pub fn milliseconds(request: &Request) -> Result<u64, Reply> {
+    let wanted = request.query.split('&').find_map(|pair| pair.strip_prefix("ms="));
+    let ms = wanted.unwrap_or("1000").parse().ok().filter(|ms| *ms <= MAX_SLOW_MS);
+    ms.ok_or_else(|| {
+        let error = format!("ms is a number up to {MAX_SLOW_MS}");
+        Reply::json(400, json!({ "error": error }))
+    })
 }
 
 impl Handler for Api {

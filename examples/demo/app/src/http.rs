@@ -17,6 +17,7 @@ const FINISH_WITHIN: Duration = Duration::from_secs(9);
 const EVENT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A request with its whole body.
+#[derive(Clone)]
 pub struct Request {
     pub method: String,
     pub path: String,

@@ -1,9 +1,10 @@
-use crate::api::health;
+use crate::api::{health, milliseconds};
 use crate::client::Pool;
 use crate::http::{Handler, Reply, Request};
 use crate::settings::Settings;
 use serde_json::json;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The front: a page, and `/api/*` passed on to the service `api`.
 pub struct Web {
@@ -38,12 +39,30 @@ impl Web {
     }
 }
 
+impl Web {
+    /// Asks the api, and once more after a while.
+    async fn ask_twice(&self, request: &Request) -> Reply {
+        let ms = match milliseconds(request) {
+            Ok(ms) => ms,
+            Err(refusal) => return refusal,
+        };
+        let asked = Request { method: "GET".to_owned(), query: String::new(), ..request.clone() };
+        let first = self.pass_on("/version", &asked).await;
+        if !matches!(first, Reply::Full { status: 200, .. }) {
+            return first;
+        }
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+        self.pass_on("/version", &asked).await
+    }
+}
+
 impl Handler for Web {
     async fn handle(&self, request: Request) -> Reply {
         match (request.method.as_str(), request.path.as_str()) {
             ("GET", "/") => self.page(),
             ("GET", "/version") => Reply::json(200, json!({ "version": self.settings.version })),
             ("GET", "/health") => health(&self.settings),
+            ("GET", "/twice") => self.ask_twice(&request).await,
             // A stream never ends, and answers are passed on whole.
             (_, "/api/stream") => Reply::not_found(&request),
             (_, path) => match path.strip_prefix("/api") {

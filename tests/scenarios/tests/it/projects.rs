@@ -57,3 +57,31 @@ services:
     ports: ["${WEB_PORT}:8080"]
     deploy: {update_config: {monitor: 100ms}}
 "#;
+
+/// A chain of callers, whose last is replaced in place.
+pub const CALLERS: &str = r#"
+services:
+  web:
+    image: ${APP}:v1
+    command: [web]
+    ports: ["${WEB_PORT}:8080"]
+    depends_on: [api]
+  api:
+    image: ${APP}:v1
+    command: [api]
+    expose: ["9000"]
+    depends_on: [store]
+  store:
+    image: ${APP}:${TAG}
+    command: [store]
+    volumes: ["data:/data"]
+    deploy: {update_config: {monitor: 500ms}}
+    healthcheck:
+      test: [CMD, /app, health, "8000"]
+      interval: 500ms
+      timeout: 10s
+      retries: 3
+      start_period: 3s
+volumes:
+  data: {}
+"#;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use shiplap_scenarios::{Kind, Lab, Traffic, get, post, until};
 
-use crate::projects::{API, STORE};
+use crate::projects::{API, CALLERS, STORE};
 
 #[test]
 fn start_first_update_drops_nothing() {
@@ -132,6 +132,17 @@ fn several_services_move_together() {
     ]);
     lab.deploy("v2").ok();
     traffic.answered_by("v2");
+    traffic.end_without_a_drop();
+}
+
+#[test]
+fn a_caller_ends_what_it_has_begun_before_its_service_is_held() {
+    let Some(lab) = Lab::new("callers") else { return };
+    lab.compose(CALLERS);
+    lab.deploy("v1").ok();
+    let traffic = Traffic::at_rates(&[(lab.web, Kind::KeepAlive, "/twice?ms=700", 20.0)]);
+    let run = lab.deploy("v2").ok().says("hold web").says("settle").says("hold api");
+    assert!(!run.all().contains("still in flight"), "{}", run.all());
     traffic.end_without_a_drop();
 }
 

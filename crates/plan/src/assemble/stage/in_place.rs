@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use shiplap_model::{Action, ListenerSpec, Phase, PoolKey, RouteIntent, RouteTarget, StepId};
 
+use super::hold::{held_pools, hold};
 use super::look::{pool_before, services_of};
 use super::replicas::start;
 use super::retire::stop;
@@ -137,46 +138,6 @@ pub(super) fn take_over_ports(
     ids
 }
 
-pub(super) fn hold(
-    context: &Context<'_>,
-    steps: &mut Steps,
-    held: &Held<'_>,
-    before: &[StepId],
-) -> Vec<StepId> {
-    let mut containers: Vec<String> =
-        held.pools.iter().flat_map(|pool| pool.replicas.clone()).collect();
-    let mut drained: Vec<PoolKey> = held.pools.iter().map(|pool| pool.key.clone()).collect();
-    for key in &held.before {
-        let service = &context.services[key.service.as_str()];
-        let busy: Vec<String> = service
-            .leave
-            .iter()
-            .filter(|old| old.state.is_running() && held.replaced.contains(key.service.as_str()))
-            .map(|old| old.name.clone())
-            .collect();
-        if !busy.is_empty() {
-            drained.push(key.clone());
-            containers.extend(busy);
-        }
-    }
-    if drained.is_empty() {
-        return before.to_vec();
-    }
-    containers.sort();
-    containers.dedup();
-    let drain = Action::Drain { pools: drained, containers, limit: context.policy.limits.drain };
-    if held.pools.is_empty() {
-        return vec![steps.push(Phase::Change, None, drain, before.iter().copied())];
-    }
-    let action = Action::Route {
-        what: format!("hold {}", services_of(&held.pools).join(" ")),
-        to: RouteIntent { pools: held_pools(&held.pools), ..RouteIntent::default() },
-        back: RouteIntent { pools: held.pools.clone(), ..RouteIntent::default() },
-    };
-    let holding = steps.push(Phase::Change, None, action, before.iter().copied());
-    vec![steps.push(Phase::Change, None, drain, [holding])]
-}
-
 pub(super) fn release(
     context: &Context<'_>,
     steps: &mut Steps,
@@ -201,9 +162,4 @@ pub(super) fn release(
         back: RouteIntent { pools: held_pools(all()), ..RouteIntent::default() },
     };
     vec![steps.push(Phase::Change, None, action, gates.iter().copied())]
-}
-
-pub(super) fn held_pools<'a>(pools: impl IntoIterator<Item = &'a RouteTarget>) -> Vec<RouteTarget> {
-    let pools = pools.into_iter();
-    pools.map(|pool| RouteTarget { replicas: Vec::new(), held: true, ..pool.clone() }).collect()
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use shiplap_model::{
-    Action, AnonymousVolumes, ChangeKind, ContainerState, ObservedContainer, Phase, PoolKey,
-    ReplicaName, Standing, StepId,
+    Action, AnonymousVolumes, ChangeKind, ContainerState, ObservedContainer, OpenStreams, Phase,
+    PoolKey, ReplicaName, Standing, StepId,
 };
 
 use super::look::pools_with;
@@ -83,6 +83,7 @@ pub(super) fn tidy(context: &Context<'_>, steps: &mut Steps, after: &[StepId]) {
                     let drain = Action::Drain {
                         pools,
                         containers: vec![container.name.clone()],
+                        streams: OpenStreams::End,
                         limit: context.policy.limits.drain,
                     };
                     before = vec![steps.push(Phase::Tidy, Some(name), drain, before)];
@@ -148,7 +149,8 @@ fn drained(
         return after.to_vec();
     }
     let containers = vec![old.name.clone()];
-    let drain = Action::Drain { pools, containers, limit: context.policy.limits.drain };
+    let (streams, limit) = (OpenStreams::End, context.policy.limits.drain);
+    let drain = Action::Drain { pools, containers, streams, limit };
     vec![steps.push(Phase::Tidy, Some(name), drain, after.iter().copied())]
 }
 
