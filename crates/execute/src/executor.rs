@@ -10,7 +10,7 @@ mod gate;
 mod resolve;
 mod undo;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -63,6 +63,8 @@ pub struct Run {
     pub keep_failed: KeepFailed,
     /// How long things may take that the plan says nothing of.
     pub limits: Limits,
+    /// Ids of the containers that ran when it began: after a way back they run again.
+    pub before: BTreeSet<String>,
 }
 
 /// How an execution ended.
@@ -163,10 +165,17 @@ pub async fn execute(run: &Run, plan: &Plan) -> Execution {
         .iter()
         .chain(&forward.begun)
         .any(|id| plan.steps.iter().any(|step| step.id == *id && step.phase != Phase::Prepare));
-    let left = match undo::unwind(run, plan, &forward, &learned, &reason).await {
+    let mut left = match undo::unwind(run, plan, &forward, &learned, &reason).await {
         Ok(left) => left,
         Err(error) => return lost(&error),
     };
+    // What could not be undone may be a writer of its own beside the one before.
+    if left.is_empty() {
+        left = match undo::start_again(run).await {
+            Ok(left) => left,
+            Err(error) => return lost(&error),
+        };
+    }
     let outcome = match (left.is_empty(), changed) {
         (false, _) => Outcome::Stuck,
         (true, true) => Outcome::RolledBack,

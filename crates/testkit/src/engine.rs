@@ -294,6 +294,7 @@ fn start(state: &mut State, name: &str, doing: &str) -> Result<(), EngineError> 
         }
     }
     state.attach(&id);
+    state.follow(&id);
     let what = (container.service().to_owned(), container.image_reference.clone());
     *state.starts.entry(what).or_default() += 1;
     let now = state.now_ms();

@@ -478,13 +478,18 @@ impl State {
             container.comes_back = None;
             container.state = ContainerState::Running;
             container.started_ms = Some(now);
-            let address = container.networks.values().flatten().next().copied();
-            for (_, pool) in self.pools.values_mut() {
-                let own = pool.replicas.iter_mut().filter(|replica| replica.container_id == id);
-                own.for_each(|replica| {
-                    replica.address = address.map_or(replica.address, |found| found.address);
-                });
-            }
+            self.follow(&id);
+        }
+    }
+
+    /// The edge finds a container that was started again where it is now.
+    pub(crate) fn follow(&mut self, id: &str) {
+        let address = self.containers[id].networks.values().flatten().next().copied();
+        for (_, pool) in self.pools.values_mut() {
+            let own = pool.replicas.iter_mut().filter(|replica| replica.container_id == id);
+            own.for_each(|replica| {
+                replica.address = address.map_or(replica.address, |found| found.address);
+            });
         }
     }
 

@@ -222,7 +222,9 @@ impl App {
             .await?;
         self.close_older(lease, number, &format!("taken over by deployment {number}")).await?;
         let run = self.run(lease, number, assembled.desired, &request.limits);
-        let run = Run { keep_failed: request.keep_failed, ..run };
+        let ran = planned.observed.containers.iter().filter(|c| is_up(c));
+        let before = ran.map(|c| c.id.clone()).collect();
+        let run = Run { keep_failed: request.keep_failed, before, ..run };
         let execution = execute(&run, &plan).await;
         let frozen = frozen(&plan, &planned.observed);
         let release = binding::release(&run.desired, &execution.images);
@@ -557,12 +559,16 @@ pub(super) fn frozen(plan: &Plan, observed: &Observed) -> Vec<String> {
 }
 
 /// What resuming a deployment needs to know of what it was asked, and of what there was.
+fn is_up(container: &ObservedContainer) -> bool {
+    matches!(container.state, ContainerState::Running | ContainerState::Restarting)
+}
+
 fn stored(policy: &Policy, observed: &Observed, project: &str) -> StoredRequest {
     let container = |c: &ObservedContainer| StoredContainer {
         id: c.id.clone(),
         name: c.name.clone(),
         service: c.service.clone(),
-        running: matches!(c.state, ContainerState::Running | ContainerState::Restarting),
+        running: is_up(c),
         restart: c.facts.get("restart").and_then(|r| r.as_str()).unwrap_or("no").to_owned(),
     };
     let own = observed.networks.iter().filter(|(_, n)| n.project.as_deref() == Some(project));

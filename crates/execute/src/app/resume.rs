@@ -540,6 +540,7 @@ impl App {
             desired: Arc::new(desired),
             keep_failed: crate::KeepFailed::No,
             limits: *limits,
+            before: BTreeSet::new(),
         }
     }
 }

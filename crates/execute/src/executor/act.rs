@@ -273,7 +273,7 @@ async fn rename(run: &Run, from: &str, to: &str) -> Result<(), StepError> {
 
 /// Whether a container that ends with 0 has done its work: nothing starts it again, and nobody
 /// calls it.
-fn may_end(run: &Run, container: &ObservedContainer) -> bool {
+pub(super) fn may_end(run: &Run, container: &ObservedContainer) -> bool {
     let is_called = run.desired.services.get(&container.service).is_some_and(|spec| {
         let check = spec.service.healthcheck.as_ref();
         !spec.service.ports.is_empty()

@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use shiplap_model::{
-    Action, AnonymousVolumes, EngineError, EngineErrorKind, OpenStreams, Plan, ReplicaName,
-    RouteIntent, Step, StepId, StepState,
+    Action, AnonymousVolumes, ContainerState, EngineError, EngineErrorKind, ObservedContainer,
+    OpenStreams, Plan, ReplicaName, RouteIntent, Step, StepId, StepState,
 };
 
 use super::{Forward, KeepFailed, Learned, Note, Run, StepError, act, gate, record};
@@ -83,6 +83,58 @@ pub(super) async fn unwind(
     Ok(left)
 }
 
+/// Starts what ran before and does not run any more, though nothing here stopped it: an engine that
+/// is restarted leaves containers down whose restart policy does not say otherwise, one that is killed
+/// others too. Returns what could not be started.
+pub(super) async fn start_again(run: &Run) -> Result<Vec<String>, StepError> {
+    let run = &Run { cancel: Cancel::default(), ..again(run) };
+    let mut down: Vec<String> = run.before.iter().cloned().collect();
+    loop {
+        let tried = down.len();
+        let mut left = Vec::new();
+        let mut again = Vec::new();
+        for id in down {
+            match start_if_down(run, &id).await {
+                Ok(()) => {}
+                Err((_, error)) if error.is_lease_lost() => return Err(error),
+                Err((name, error)) => {
+                    left.push(format!("start {name}: {}", error.text()));
+                    again.push(id);
+                }
+            }
+        }
+        // One that shares the namespace of another starts after it.
+        if again.is_empty() || again.len() == tried {
+            return Ok(left);
+        }
+        down = again;
+    }
+}
+
+/// The same for one container; an error comes with its name.
+async fn start_if_down(run: &Run, container: &str) -> Result<(), (String, StepError)> {
+    let found = run.engine.container(container).await;
+    let found = found.map_err(|error| (container.to_owned(), StepError::from(error)))?;
+    // Whoever removed it did so on purpose.
+    let is_it = |found: &ObservedContainer| run.before.contains(&found.id) && is_down(run, found);
+    let Some(ObservedContainer { id, name, .. }) = found.filter(is_it) else { return Ok(()) };
+    let text = format!("{name} ran before and had stopped meanwhile: starting it again");
+    run.reporter.event(Event::Notice(text));
+    act::start(run, &id).await.map_err(|error| (name, error))
+}
+
+/// Whether it has ended without having done its work.
+fn is_down(run: &Run, container: &ObservedContainer) -> bool {
+    match container.state {
+        ContainerState::Exited(0) => !act::may_end(run, container),
+        ContainerState::Exited(_) | ContainerState::Dead => true,
+        ContainerState::Created
+        | ContainerState::Running
+        | ContainerState::Restarting
+        | ContainerState::Paused => false,
+    }
+}
+
 fn again(run: &Run) -> Run {
     Run {
         engine: run.engine.clone(),
@@ -95,6 +147,7 @@ fn again(run: &Run) -> Run {
         desired: run.desired.clone(),
         keep_failed: run.keep_failed,
         limits: run.limits,
+        before: run.before.clone(),
     }
 }
 
@@ -147,6 +200,9 @@ async fn undo(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Result<(), St
             other => other,
         },
         Action::Route { to, back, .. } => {
+            for name in back.pools.iter().flat_map(|pool| &pool.replicas) {
+                start_if_down(run, name).await.map_err(|(_, error)| error)?;
+            }
             act::route(run, back, learned, act::PORT_FREED_WITHIN).await?;
             finish(run, to, back).await;
             Ok(())

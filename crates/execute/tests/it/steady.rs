@@ -360,6 +360,31 @@ fn an_interruption_ends_a_pull_that_hangs() {
     });
 }
 
+/// An engine that was restarted has left everything down that has no restart policy.
+#[test]
+fn what_ran_before_runs_again_after_a_way_back() {
+    for moment in ["ledger.record Started gate", "ledger.record Started watch"] {
+        paused(async {
+            let mut attempt = Attempt::at(&UPDATE).await;
+            steadily(&mut attempt);
+            let world = attempt.world.clone();
+            let all_down = move || {
+                for container in world.state().containers.values_mut() {
+                    if container.state == ContainerState::Running {
+                        container.state = ContainerState::Exited(137);
+                    }
+                }
+            };
+            attempt.world.trouble_on(moment, Trouble::Do(Arc::new(all_down)));
+            let execution = attempt.finish().await;
+            assert_eq!(execution.outcome, Outcome::RolledBack, "{moment} {execution:?}");
+            let state = attempt.world.state().find("shop-api-1").unwrap().state;
+            assert_eq!(state, ContainerState::Running);
+            assert_serves(&attempt.world, &desired(OLD));
+        });
+    }
+}
+
 /// Somebody removes a replica by hand in the middle.
 #[test]
 fn a_replica_that_is_removed_by_hand_is_missed_and_the_change_is_undone() {

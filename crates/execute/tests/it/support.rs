@@ -94,6 +94,14 @@ impl Deployer {
             desired: Arc::new(desired.clone()),
             keep_failed: self.keep_failed,
             limits: Default::default(),
+            before: self
+                .world
+                .state()
+                .containers
+                .values()
+                .filter(|c| c.state == ContainerState::Running)
+                .map(|c| c.id.clone())
+                .collect(),
         }
     }
 
