@@ -25,10 +25,10 @@ use crate::{Cancel, Event, Reporter, now_ms};
 
 /// A lease is renewed so often within the time for which it lasts: two renewals may fail.
 const RENEWALS: u32 = 3;
-/// How often it is tried to give the engine's mark back.
-const RELEASES: u32 = 3;
+/// How often it is tried to take the engine's mark, and to give it back.
+const ATTEMPTS: u32 = 3;
 /// Between two tries: an engine that breaks a connection takes the next one at once, as a rule.
-const RELEASE_PAUSE: Duration = Duration::from_millis(100);
+const ATTEMPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often a mark of another ledger's deployer is looked at, at most, to see whether it lives.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -187,7 +187,8 @@ impl Holding {
         }
         let sequence = newest.as_ref().map_or(0, |mark| mark.sequence) + 1;
         let mark = self.own_mark(sequence, MarkStanding::Held);
-        let there = self.0.engine.mark(&mark).await?;
+        // Taking it twice is taking it once: whose it is, the answer tells.
+        let there = again(|| self.0.engine.mark(&mark)).await?;
         if there.nonce != mark.nonce {
             return Err(held(&there).into());
         }
@@ -196,6 +197,14 @@ impl Holding {
             state.fresh = fresh;
         });
         Ok(claimed)
+    }
+
+    /// Whether a deployer that wrote to our ledger has left its mark on the engine: it is gone, or
+    /// we would not have got the lease.
+    pub(crate) fn found_a_mark_of_ours(&self) -> bool {
+        let held = |mark: &&Mark| mark.standing == MarkStanding::Held;
+        let mark = self.0.seen.as_ref().filter(held);
+        mark.is_some_and(|mark| !self.is_of_a_stranger(mark))
     }
 
     /// Held by somebody who does not write to our ledger: whoever does is gone, or we would not
@@ -372,14 +381,7 @@ impl Holding {
         };
         let end = remembers.then(|| self.own_mark(mark.sequence + 1, MarkStanding::Released));
         // Each call is safe to repeat. One that got lost would leave marks for the next deployer.
-        let mut attempts = 1..=RELEASES;
-        loop {
-            attempts.next();
-            match self.replace_marks(mark, end.as_ref()).await {
-                Err(_) if !attempts.is_empty() => tokio::time::sleep(RELEASE_PAUSE).await,
-                result => return result,
-            }
-        }
+        again(|| self.replace_marks(mark, end.as_ref())).await
     }
 
     async fn replace_marks(&self, mark: &Mark, end: Option<&Mark>) -> Result<(), EngineError> {
@@ -392,6 +394,21 @@ impl Holding {
             }
         }
         Ok(())
+    }
+}
+
+/// Does what is safe to repeat once more where it failed, a few times.
+async fn again<T, F>(attempt: impl Fn() -> F) -> Result<T, EngineError>
+where
+    F: Future<Output = Result<T, EngineError>>,
+{
+    let mut attempts = 1..=ATTEMPTS;
+    loop {
+        attempts.next();
+        match attempt().await {
+            Err(_) if !attempts.is_empty() => tokio::time::sleep(ATTEMPT_PAUSE).await,
+            result => return result,
+        }
     }
 }
 

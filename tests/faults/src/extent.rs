@@ -26,7 +26,14 @@ impl Extent {
 /// All of them, or `few` spread evenly, the last one included.
 #[must_use]
 pub fn pick<T>(all: Vec<T>, few: usize) -> Vec<T> {
-    if Extent::of_this_run() == Extent::All || all.len() <= few {
+    match Extent::of_this_run() {
+        Extent::All => all,
+        Extent::Sample => spread(all, few),
+    }
+}
+
+fn spread<T>(all: Vec<T>, few: usize) -> Vec<T> {
+    if all.len() <= few {
         return all;
     }
     let length = all.len();
@@ -36,11 +43,11 @@ pub fn pick<T>(all: Vec<T>, few: usize) -> Vec<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::pick;
+    use super::spread;
 
     #[test]
     fn a_few_are_spread_and_include_the_last() {
-        assert_eq!(pick((1..=10).collect(), 3), [4, 7, 10]);
-        assert_eq!(pick(vec![1, 2], 3), [1, 2]);
+        assert_eq!(spread((1..=10).collect(), 3), [4, 7, 10]);
+        assert_eq!(spread(vec![1, 2], 3), [1, 2]);
     }
 }

@@ -77,6 +77,12 @@ impl App {
         let began = now_ms();
         self.with_lease(scope, &request.limits, async |app, holding| {
             let Some(unfinished) = app.unfinished(scope).await? else {
+                // A deployer that died before it wrote anything may have left its mark.
+                if holding.found_a_mark_of_ours() {
+                    let observed = app.look(scope).await?;
+                    let edge = observed.router.as_ref().map_or(0, |router| router.lease);
+                    holding.claim(edge, observed.containers.is_empty()).await?;
+                }
                 return Ok((None, Last::AsBefore));
             };
             let settling = app.settle(&unfinished, choice, request, &approve, holding, began);

@@ -5,21 +5,27 @@ use std::time::Duration;
 use shiplap_faults::{Call, Extent, Proxy, Treatment, pick};
 use shiplap_scenarios::{Lab, skip};
 
-use crate::scene::Scene;
+use crate::scene::{Scene, Tolerance};
 use crate::shapes::{HOLD, Shape, UPDATE};
 
 const SECTION: &str = "An engine in trouble";
 const PROMISE: &str = "the new release or the old one, every request answered";
+const PROMISE_WHILE_HELD: &str =
+    "the new release or the old one; what is held for longer than `hold` is answered with 503";
 /// How many calls a sample spoils.
 const SAMPLE: usize = 5;
 /// Each call waits so long in a slow engine.
 const SLOW: Duration = Duration::from_secs(2);
 
 fn scene(shape: Shape, purpose: &str, fault: &str) -> Option<(Scene, Proxy)> {
+    promised(shape, purpose, fault, PROMISE)
+}
+
+fn promised(shape: Shape, purpose: &str, fault: &str, promise: &str) -> Option<(Scene, Proxy)> {
     let lab = Lab::new(&format!("flt{purpose}"))?;
     let proxy = Proxy::start(&lab.dir().join("e.sock"), lab.engine.socket());
     let fault = format!("{fault}: {}", shape.name);
-    Some((Scene::open(lab, shape, SECTION, &fault, PROMISE), proxy))
+    Some((Scene::open(lab, shape, SECTION, &fault, promise), proxy))
 }
 
 /// Runs once undisturbed, to learn how many calls there are.
@@ -91,7 +97,13 @@ fn every_call_is_slow() {
     }
     let fault = "every call takes 2 s longer";
     for shape in [UPDATE, HOLD] {
-        let Some((mut scene, proxy)) = scene(shape, "slow", fault) else { return };
+        // Some fifteen calls lie between holding and letting go.
+        let is_held = shape.name == HOLD.name;
+        let promise = if is_held { PROMISE_WHILE_HELD } else { PROMISE };
+        let Some((mut scene, proxy)) = promised(shape, "slow", fault, promise) else { return };
+        if is_held {
+            scene.tolerate(Tolerance::WhatBrokeHadThem);
+        }
         proxy.treat(|_| Treatment::Delay(SLOW));
         let deployer = scene.start(&[("DOCKER_HOST", &proxy.address())]);
         scene.end_of(deployer, "all calls");
@@ -110,7 +122,13 @@ fn socket_is_gone_for_a_while() {
     for (shape, steps) in
         [(UPDATE, &["create", "gate", "switch", "watch"][..]), (HOLD, &["stop", "gate"][..])]
     {
-        let Some((mut scene, proxy)) = scene(shape, "gone", &fault) else { return };
+        // Nobody can start a replica while the engine is away, and a request is held for 30 s.
+        let holds_too_long = shape.name == HOLD.name && away >= Duration::from_secs(20);
+        let promise = if holds_too_long { PROMISE_WHILE_HELD } else { PROMISE };
+        let Some((mut scene, proxy)) = promised(shape, "gone", &fault, promise) else { return };
+        if holds_too_long {
+            scene.tolerate(Tolerance::WhatBrokeHadThem);
+        }
         for step in pick(steps.to_vec(), 1) {
             proxy.treat(|_| Treatment::Pass);
             let number = scene.next();

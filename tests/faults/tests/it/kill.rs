@@ -52,7 +52,9 @@ struct Death {
     place: String,
     /// Whether it is the one that was aimed at.
     hit: bool,
-    /// Whether the deployment had come to its end.
+    /// Whether anything was written down of the deployment.
+    begun: bool,
+    /// Whether it had come to its end.
     over: bool,
 }
 
@@ -186,8 +188,9 @@ impl Matrix {
         for proxy in self.proxies() {
             proxy.treat(|_| Treatment::Pass);
         }
-        // There is nothing to go back from where it had ended by then.
-        let next = if death.over && next == Next::Back { Next::Again } else { next };
+        // There is nothing to go back from where it had ended by then, or had not begun.
+        let is_open = death.begun && !death.over;
+        let next = if !is_open && next == Next::Back { Next::Again } else { next };
         let mut wrong = Vec::new();
         let run = self.follow(next, new);
         let said = run.all();
@@ -285,7 +288,7 @@ impl Matrix {
             }
             (Point::Call { .. }, None) => (last, false),
         };
-        Death { number, place, hit, over }
+        Death { number, place, hit, begun: self.journal.newest() >= number, over }
     }
 
     fn follow(&self, next: Next, target: Standing) -> shiplap_scenarios::Run {
