@@ -28,13 +28,16 @@ THREADS ?= 2
 
 ifneq ($(shell command -v cargo-nextest),)
 RUN_TESTS := cargo nextest run --no-fail-fast
-RUN_SERIAL := $(RUN_TESTS) --test-threads $(THREADS)
-AFTER :=
+NOTHING :=
+SAMPLE_FILTER := $(subst $(NOTHING) $(NOTHING), or ,$(patsubst %,test(%),$(FAULT_SAMPLE)))
+RUN_ENGINE_TESTS := $(RUN_TESTS) --profile engine --test-threads $(THREADS) --locked \
+	$(addprefix -p ,$(ENGINE_PACKAGES)) -E 'not package(shiplap-faults) or $(SAMPLE_FILTER)'
 FAULT_TESTS := $(RUN_TESTS) --locked --profile faults --test-threads 3 -p shiplap-faults
 else
 RUN_TESTS := cargo test --no-fail-fast
-RUN_SERIAL := $(RUN_TESTS)
-AFTER := -- --test-threads $(THREADS)
+RUN_ENGINE_TESTS := $(RUN_TESTS) --locked -p shiplap-engine -p shiplap-scenarios \
+	-- --test-threads $(THREADS) && \
+	$(RUN_TESTS) --locked -p shiplap-faults -- --test-threads $(THREADS) $(FAULT_SAMPLE)
 FAULT_TESTS := $(RUN_TESTS) --locked -p shiplap-faults -- --test-threads 3
 endif
 
@@ -69,8 +72,7 @@ engine-tests:
 	cargo build --locked -p shiplap -p shiplap-demo-app
 	COMPOSE="$$(scripts/compose-peer || true)"; \
 	export COMPOSE SHIPLAP_COMPOSE_PEER="$$COMPOSE"; \
-	$(RUN_SERIAL) --locked $(addprefix -p ,$(filter-out shiplap-faults,$(ENGINE_PACKAGES))) $(AFTER); \
-	$(RUN_SERIAL) --locked -p shiplap-faults $(or $(AFTER),--) $(FAULT_SAMPLE)
+	$(RUN_ENGINE_TESTS)
 
 test: check engine-tests
 	@echo "make test: all passed"
