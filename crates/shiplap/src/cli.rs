@@ -58,6 +58,8 @@ pub enum Command {
     Resume(ResumeArgs),
     /// Show what is running
     Status,
+    /// Show live how much each service answers, of all that the edge routes to
+    Top(TopArgs),
     /// List deployments, newest first
     History(HistoryArgs),
     /// Stop replicas that wait, frozen, for a rollback (a deployment starts this by itself)
@@ -391,6 +393,23 @@ pub enum ConfigFormat {
     Yaml,
     /// As JSON
     Json,
+}
+
+/// `top`.
+#[derive(Debug, Clone, Args)]
+pub struct TopArgs {
+    /// How long between two looks
+    #[arg(long, value_parser = interval, default_value = "1s")]
+    pub interval: Duration,
+    /// End after so many
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub count: Option<u32>,
+}
+
+/// A duration in which something can be counted.
+fn interval(text: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    if time < Duration::from_millis(100) { Err("at least 100ms".to_owned()) } else { Ok(time) }
 }
 
 /// `edge`.

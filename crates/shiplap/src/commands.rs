@@ -9,6 +9,7 @@ mod logs;
 mod look;
 mod prune;
 mod retire;
+mod top;
 mod unsupported;
 
 use shiplap_compose::{Diagnostic, Severity};
@@ -39,6 +40,7 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Rollback(args) => carry::rollback(&project, &args, format).await,
         Command::Resume(args) => carry::resume(&project, &args, format).await,
         Command::Status => look::status(&project, format).await,
+        Command::Top(args) => top::top(project.project_name.as_deref(), &args, format).await,
         Command::History(args) => look::history(&project, &args, format).await,
         Command::Retire { containers, after } => retire::retire(&project, &containers, after).await,
         Command::Show { number } => look::show(&project, number, format).await,

@@ -6,5 +6,5 @@ pub mod interrupted;
 pub mod progress;
 pub mod report;
 pub mod status;
-mod table;
+pub mod table;
 mod time;
