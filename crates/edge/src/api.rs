@@ -7,6 +7,7 @@
 //! | `GET /v1/status` | [`Status`] |
 //! | `GET /v1/table` | the [`Table`](crate::Table), generation also as `ETag` |
 //! | `PUT /v1/table` with `If-Match: <generation>` | the table as accepted, or 409 / 412 / 422 and [`Failure`] |
+//! | `POST /v1/certificates`, chain and key as PEM | [`StoredCertificate`] |
 //! | `POST /v1/probe` [`ProbeRequest`] | [`Probe`] |
 //! | `POST /v1/drain` [`DrainRequest`] | [`Drain`] |
 //! | `POST /v1/ports` [`PortsRequest`] | [`Ports`] |
@@ -19,7 +20,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::table::{Group, Listener};
+use crate::certificate::{Certificate, seconds};
+use crate::table::{Group, Listener, Shown};
 
 /// How the edge is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +50,9 @@ pub struct Status {
     pub problems: Vec<String>,
     /// Every listener of the table.
     pub listeners: Vec<ListenerStatus>,
+    /// Every certificate of the table.
+    #[serde(default)]
+    pub certificates: Vec<CertificateStatus>,
     /// Every pool of the table.
     pub pools: BTreeMap<String, PoolStatus>,
     /// Replicas that left the table and still have requests or streams.
@@ -64,6 +69,43 @@ pub struct ListenerStatus {
     /// Why not. It is tried again on and on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// One certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateStatus {
+    /// As in the table.
+    #[serde(flatten)]
+    pub shown: Shown,
+    /// From when on it is valid, in seconds since 1970; none if it cannot be used, for which see
+    /// the problems.
+    pub not_before_s: Option<u64>,
+    /// Until when it is valid, likewise.
+    pub not_after_s: Option<u64>,
+}
+
+/// A certificate that the edge now has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredCertificate {
+    /// For the table.
+    pub id: String,
+    /// The names that it is for.
+    pub names: Vec<String>,
+    /// From when on it is valid, in seconds since 1970.
+    pub not_before_s: u64,
+    /// Until when it is valid, in seconds since 1970.
+    pub not_after_s: u64,
+}
+
+impl From<&Certificate> for StoredCertificate {
+    fn from(certificate: &Certificate) -> StoredCertificate {
+        StoredCertificate {
+            id: certificate.id().to_owned(),
+            names: certificate.names().to_vec(),
+            not_before_s: seconds(certificate.not_before()),
+            not_after_s: seconds(certificate.not_after()),
+        }
+    }
 }
 
 /// One pool.

@@ -15,6 +15,7 @@ use rustix::net::{
 use serde::{Deserialize, Serialize};
 
 use crate::api::{BindError, ListeningPort};
+use crate::tickets::Seed;
 
 /// No message is larger. The kernel's default limit for one message is about 200 KiB.
 const MAX_MESSAGE_BYTES: usize = 128 << 10;
@@ -75,6 +76,15 @@ pub(crate) enum Ask {
     Ports(String),
     /// The table on disk. Answered by `Done` with the file, if there is one.
     Table,
+    /// A certificate's file. Answered by `Done` with it, or `Failed`.
+    Certificate(String),
+    /// A file to write a certificate into. Answered by `Done` with the file, or `Failed`.
+    NewCertificate,
+    /// The file is complete: it is that of this certificate. Answered by `Done` when it is on disk,
+    /// or `Failed`.
+    CommitCertificate(String),
+    /// All others that are not new may be removed. Answered by `Done`.
+    KeepCertificates(Vec<String>),
     /// The access log. Answered by `Done` with the file to append to, or `Failed`.
     AccessLog,
     /// A file to write a table into. Answered by `Done` with the file, or `Failed`.
@@ -99,6 +109,8 @@ pub(crate) enum Reply {
         worker_restarts: u64,
         has_table: bool,
         has_previous: bool,
+        /// For session tickets.
+        seed: Seed,
     },
     Listening {
         port: u16,

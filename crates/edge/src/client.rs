@@ -14,7 +14,7 @@ use tokio::net::UnixStream;
 
 use crate::api::{
     Drain, DrainRequest, Failure, Ports, PortsRequest, Probe, ProbeKind, ProbeRequest, Status,
-    Unbindable,
+    StoredCertificate, Unbindable,
 };
 use crate::table::{Table, TableError};
 
@@ -150,6 +150,16 @@ impl Client {
                 answer => return answer,
             }
         }
+    }
+
+    /// Gives the edge a certificate: its chain and its key, as PEM. It is shown to nobody until a
+    /// table names it, for which there is an hour.
+    ///
+    /// # Errors
+    /// `Refused`, if the two do not fit together or cannot be read.
+    pub async fn put_certificate(&self, pem: Bytes) -> Result<StoredCertificate, ClientError> {
+        let path = "/v1/certificates";
+        read(&self.call(Method::POST, path, None, pem, self.call_timeout).await?)
     }
 
     /// Looks from the edge whether something answers there; see [`ProbeKind`].

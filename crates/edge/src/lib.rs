@@ -9,6 +9,7 @@
 //! at once or not at all.
 
 pub mod api;
+mod certificate;
 mod channel;
 pub mod client;
 mod containers;
@@ -16,7 +17,9 @@ mod log;
 mod sockets;
 pub mod supervisor;
 pub mod table;
+mod tickets;
 pub mod worker;
 
+pub use certificate::{Certificate, CertificateError};
 pub use client::{Client, ClientError};
 pub use table::{Hold, Listener, Policy, Pool, Protocol, Replica, Route, Table, Target};

@@ -5,6 +5,7 @@ mod listener;
 mod pool;
 mod route;
 mod subnet;
+mod tls;
 
 use std::collections::BTreeMap;
 
@@ -14,13 +15,15 @@ pub use check::TableError;
 pub use listener::{Limits, Listener};
 pub use pool::{Canary, Eject, Group, HeaderMatch, Hold, Pool, Probe, Protocol, Replica, Streams};
 pub use route::{
-    BasicAuth, HeaderRules, Maintenance, Policy, Rate, RateKey, Redirect, Route, Target,
+    BasicAuth, HeaderRules, Hsts, Maintenance, Policy, Rate, RateKey, Redirect, Route, Target,
 };
 pub use subnet::Subnet;
+pub use tls::{Challenge, ListenerTls, Proof, Shown, Tls};
 
 /// The schema this build writes, and the highest it reads. 2 added routes, and what holds for
-/// requests and connections; everything that 1 could say means the same in 2.
-pub const SCHEMA: u32 = 2;
+/// requests and connections; 3 added TLS, which an older edge would leave out without a word.
+/// Everything that an older one could say means the same.
+pub const SCHEMA: u32 = 3;
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
@@ -32,15 +35,19 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 /// yours (see `owner`), put it back.
 ///
 /// ```json
-/// { "schema": 2, "generation": 7,
+/// { "schema": 3, "generation": 7,
 ///   "pools": { "shop/default/api:8000": {
 ///     "owner": "shop/default", "service": "api", "protocol": "http",
 ///     "replicas": [ { "id": "1f3c9a…", "address": "172.18.0.5", "port": 8000 } ] } },
 ///   "listeners": [ { "owner": "shop/default", "address": "0.0.0.0", "port": 8000,
 ///                    "pool": "shop/default/api:8000" },
-///                  { "owner": "shiplap", "address": "0.0.0.0", "port": 80, "entry": "http" } ],
+///                  { "owner": "shiplap", "address": "0.0.0.0", "port": 80, "entry": "http" },
+///                  { "owner": "shiplap", "address": "0.0.0.0", "port": 443, "entry": "https",
+///                    "tls": {} } ],
 ///   "routes": [ { "owner": "shop/default", "host": "shop.example", "path": "/api",
-///                 "pool": "shop/default/api:8000", "policy": { "noindex": true } } ] }
+///                 "pool": "shop/default/api:8000", "policy": { "noindex": true } } ],
+///   "tls": { "certificates": [ { "owner": "shop/default", "names": [ "shop.example" ],
+///                                "id": "9c0e6f5ad6e1f2b3a4958677c0ffee00" } ] } }
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Table {
@@ -62,6 +69,9 @@ pub struct Table {
     /// Which requests go where, at the listeners that have an entry's name.
     #[serde(default, skip_serializing_if = "is_default")]
     pub routes: Vec<Route>,
+    /// Certificates and challenges.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tls: Tls,
     /// Address blocks of proxies in front of this one: what they say of their clients
     /// (`X-Forwarded-*`, `Forwarded`) is believed and passed on. What anybody else says is replaced.
     #[serde(default = "loopback", skip_serializing_if = "is_loopback")]
@@ -123,6 +133,7 @@ impl Default for Table {
             listeners: Vec::new(),
             leases: BTreeMap::new(),
             routes: Vec::new(),
+            tls: Tls::default(),
             trusted_proxies: loopback(),
             access_log: None,
         }
@@ -215,8 +226,8 @@ mod tests {
 
     #[test]
     fn a_higher_schema_is_refused_even_if_its_shape_differs() {
-        let error = Table::from_json(br#"{ "schema": 3, "pools": [] }"#).unwrap_err();
-        assert_eq!(error, TableError::Schema { found: 3 });
+        let error = Table::from_json(br#"{ "schema": 4, "pools": [] }"#).unwrap_err();
+        assert_eq!(error, TableError::Schema { found: 4 });
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::{Held, Supervisor};
 use crate::channel::{self, Place};
 use crate::log::event;
 use crate::sockets;
+use crate::tickets::Seed;
 
 /// Handing over one socket takes microseconds.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -29,15 +30,22 @@ struct Handed {
     /// With the socket; none says that these were all.
     place: Option<Place>,
     namespace: Option<(u64, u64)>,
+    /// With the last one.
+    #[serde(default)]
+    seed: Option<Seed>,
 }
 
 /// The supervisor we take over from.
-pub(super) struct Predecessor(OwnedFd);
+pub(super) struct Predecessor {
+    socket: OwnedFd,
+    /// For session tickets.
+    pub seed: Option<Seed>,
+}
 
 impl Predecessor {
     /// Tells it to close softly.
     pub(super) fn release(self) {
-        if let Err(error) = rustix::io::write(&self.0, SERVES) {
+        if let Err(error) = rustix::io::write(&self.socket, SERVES) {
             event("supervisor", "predecessor-gone", &[("error", &error)]);
         }
     }
@@ -60,12 +68,16 @@ pub(super) fn take(state_dir: &Path, held: &mut HashMap<Place, Held>) -> Option<
         Ok::<_, io::Error>(socket)
     })();
     let socket = connected.ok()?;
+    let mut seed = None;
     loop {
         match receive_one(&socket) {
-            Ok(Some((place, one))) => {
+            Ok(Received::Socket(place, one)) => {
                 held.insert(place, one);
             }
-            Ok(None) => break,
+            Ok(Received::Last(handed)) => {
+                seed = handed;
+                break;
+            }
             Err(error) => {
                 // What has come is good; the rest is opened, or fails visibly.
                 event("supervisor", "handover-failed", &[("error", &error)]);
@@ -74,17 +86,23 @@ pub(super) fn take(state_dir: &Path, held: &mut HashMap<Place, Held>) -> Option<
         }
     }
     event("supervisor", "taking-over", &[("sockets", &held.len())]);
-    Some(Predecessor(socket))
+    Some(Predecessor { socket, seed })
 }
 
-fn receive_one(socket: &OwnedFd) -> io::Result<Option<(Place, Held)>> {
+/// What one message has brought.
+enum Received {
+    Socket(Place, Held),
+    Last(Option<Seed>),
+}
+
+fn receive_one(socket: &OwnedFd) -> io::Result<Received> {
     let received = channel::receive::<Handed>(socket)?;
     // A stream could join messages; an answer to each keeps them apart.
     rustix::io::write(socket, b"+")?;
     let (handed, mut fds) = received.ok_or(io::ErrorKind::UnexpectedEof)?;
-    let Some(place) = handed.place else { return Ok(None) };
+    let Some(place) = handed.place else { return Ok(Received::Last(handed.seed)) };
     let socket = fds.pop().ok_or(io::ErrorKind::InvalidData)?;
-    Ok(Some((place, Held { socket, namespace: handed.namespace })))
+    Ok(Received::Socket(place, Held { socket, namespace: handed.namespace }))
 }
 
 /// Where successors ask.
@@ -113,10 +131,12 @@ impl Supervisor {
     ) -> Option<tokio::net::UnixStream> {
         let all = async {
             for (place, held) in &self.held {
-                let handed = Handed { place: Some(place.clone()), namespace: held.namespace };
+                let (place, namespace) = (Some(place.clone()), held.namespace);
+                let handed = Handed { place, namespace, seed: None };
                 give(&stream, &handed, &[held.socket.as_fd()]).await?;
             }
-            give(&stream, &Handed { place: None, namespace: None }, &[]).await
+            let seed = Some(self.seed.clone());
+            give(&stream, &Handed { place: None, namespace: None, seed }, &[]).await
         };
         match tokio::time::timeout(TIMEOUT, all).await {
             Ok(Ok(())) => Some(stream),

@@ -27,6 +27,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::channel::Place;
 use crate::log::event;
 use crate::sockets;
+use crate::tickets::Seed;
 use session::End;
 use store::Store;
 use watch::Watch;
@@ -106,6 +107,8 @@ struct Supervisor {
     restarts: u64,
     admin: UnixListener,
     store: Store,
+    /// For session tickets.
+    seed: Seed,
     held: HashMap<Place, Held>,
     /// The places this worker has asked for.
     asked: HashSet<Place>,
@@ -130,6 +133,8 @@ impl Supervisor {
         let store = Store::open(&config.state_dir)?;
         let mut held = HashMap::new();
         let predecessor = handover::take(&config.state_dir, &mut held);
+        let handed = predecessor.as_ref().and_then(|predecessor| predecessor.seed.clone());
+        let seed = handed.map_or_else(Seed::new, Ok)?;
         let admin = match sockets::listen_unix(&config.socket_path, config.socket_gid) {
             Err(error) if config.socket_gid.is_some() => {
                 // Giving a file to a group takes CAP_CHOWN or being in it. Root can still use it.
@@ -145,6 +150,7 @@ impl Supervisor {
             restarts: 0,
             admin,
             store,
+            seed,
             held,
             asked: HashSet::new(),
             serves_since: None,

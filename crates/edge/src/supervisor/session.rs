@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 use tokio::io::unix::AsyncFd;
@@ -172,19 +172,41 @@ impl Supervisor {
                 Ok(file) => say(channel, id, Reply::Done, &[file.as_fd()]).await,
                 Err(error) => say(channel, id, Reply::Failed(error.to_string()), &[]).await,
             },
+            Ask::Certificate(certificate) => match self.store.certificate(&certificate) {
+                Ok(file) => say(channel, id, Reply::Done, &[file.as_fd()]).await,
+                Err(error) => say(channel, id, Reply::Failed(error.to_string()), &[]).await,
+            },
+            Ask::NewCertificate => match self.store.start_certificate() {
+                Ok(file) => say(channel, id, Reply::Done, &[file.as_fd()]).await,
+                Err(error) => say(channel, id, Reply::Failed(error.to_string()), &[]).await,
+            },
+            Ask::CommitCertificate(certificate) => {
+                let result = match self.stopping {
+                    true => Err(io::Error::other("this edge is stopping")),
+                    false => self.store.commit_certificate(&certificate),
+                };
+                say(channel, id, done(result), &[]).await
+            }
+            Ask::KeepCertificates(ids) => {
+                let result = match self.stopping {
+                    true => Ok(()),
+                    false => self.store.keep_certificates(&ids),
+                };
+                say(channel, id, done(result), &[]).await
+            }
             Ask::CommitTable { replaces_good } => {
                 // After a handover the directory belongs to the successor.
                 let result = match self.stopping {
                     true => Err(io::Error::other("this edge is stopping")),
                     false => self.store.commit(replaces_good),
                 };
-                let reply = result.map_or_else(|e| Reply::Failed(e.to_string()), |()| Reply::Done);
-                say(channel, id, reply, &[]).await
+                say(channel, id, done(result), &[]).await
             }
         }
     }
 
     async fn answer_start(&mut self, channel: &AsyncFd<OwnedFd>, id: u64) -> io::Result<()> {
+        self.seed.advance(SystemTime::now());
         let (table, previous) = (self.store.table(), self.store.previous());
         let mut fds = vec![self.admin.as_fd()];
         fds.extend(table.as_ref().map(AsFd::as_fd));
@@ -195,6 +217,7 @@ impl Supervisor {
             worker_restarts: self.restarts,
             has_table: table.is_some(),
             has_previous: previous.is_some(),
+            seed: self.seed.clone(),
         };
         say(channel, id, reply, &fds).await
     }
@@ -294,6 +317,10 @@ impl Supervisor {
     ) -> io::Result<()> {
         send(channel, &FromSupervisor::Notice(notice), fd.as_slice()).await
     }
+}
+
+fn done(result: io::Result<()>) -> Reply {
+    result.map_or_else(|error| Reply::Failed(error.to_string()), |()| Reply::Done)
 }
 
 /// The place a socket is held at: with the port that was taken, if it was left open.

@@ -1,11 +1,14 @@
 //! Whether a table makes sense in itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{StatusCode, Uri};
 
-use super::{HeaderRules, Limits, Policy, Pool, Route, SCHEMA, Subnet, Table, Target};
+use super::{
+    HeaderRules, Limits, Policy, Pool, Proof, Protocol, Route, SCHEMA, Subnet, Table, Target,
+};
+use crate::certificate::is_id;
 
 /// Pages are part of the table, which is sent, stored and kept as a whole.
 const MAX_PAGE_BYTES: usize = 64 << 10;
@@ -14,6 +17,9 @@ const MAX_HEAD_BYTES: u32 = 64 << 10;
 const MAX_HEAD_FIELDS: u16 = 1000;
 /// Beyond that, two verifications a second would keep a core busy.
 const MAX_BCRYPT_COST: u32 = 14;
+
+/// The names of all certificates of two tables fit into one message of the worker.
+const MAX_CERTIFICATES: usize = 1500;
 
 /// Headers that frame or address a message are not for rules.
 const NOT_FOR_RULES: [&str; 8] = [
@@ -75,6 +81,16 @@ pub enum TableError {
         /// The entry that both are about.
         entry: String,
     },
+    /// Two certificates for one name.
+    #[error("two certificates for `{name}`, of {one} and {other}")]
+    DuplicateName {
+        /// The name.
+        name: String,
+        /// Whose.
+        one: String,
+        /// And whose.
+        other: String,
+    },
     /// Two replicas of one pool with one id.
     #[error("pool `{pool}` has two replicas with the id `{id}`")]
     DuplicateReplica {
@@ -112,7 +128,8 @@ impl Table {
             check_pool(name, pool)?;
         }
         self.check_listeners()?;
-        self.check_routes()
+        self.check_routes()?;
+        self.check_tls()
     }
 
     fn check_listeners(&self) -> Result<(), TableError> {
@@ -129,6 +146,18 @@ impl Table {
             let place = (&listener.namespace, listener.address, listener.port);
             if listener.port != 0 && !places.insert(place) {
                 return Err(TableError::DuplicateListener { listener: listener.place() });
+            }
+            let tcp = |pool: &String| self.pools[pool].protocol == Protocol::Tcp;
+            if listener.tls.is_some() && listener.pool.as_ref().is_some_and(tcp) {
+                let what = "TLS is taken off for HTTP only".to_owned();
+                return Err(TableError::Value { at, what });
+            }
+            let unnamed = listener.tls.as_ref().and_then(|tls| tls.unnamed.as_ref());
+            if let Some(name) = unnamed
+                && !self.tls.certificates.iter().any(|shown| shown.names.contains(name))
+            {
+                let what = format!("there is no certificate for `{name}`");
+                return Err(TableError::Value { at, what });
             }
             check_limits(&at, &listener.limits)?;
             check_policy(&at, &listener.policy)?;
@@ -167,12 +196,49 @@ impl Table {
         Ok(())
     }
 
+    fn check_tls(&self) -> Result<(), TableError> {
+        let value = |at: String, what: String| Err(TableError::Value { at, what });
+        if self.tls.certificates.len() + self.tls.challenges.len() > MAX_CERTIFICATES {
+            let what = format!("more than {MAX_CERTIFICATES} certificates and challenges");
+            return value("tls".to_owned(), what);
+        }
+        if let Some(id) = self.tls.ids().find(|id| !is_id(id)) {
+            return value("tls".to_owned(), format!("`{id}` is not the id of a certificate"));
+        }
+        let mut known = BTreeMap::new();
+        for shown in &self.tls.certificates {
+            for name in &shown.names {
+                if !is_host(name.strip_prefix("*.").unwrap_or(name)) {
+                    let what =
+                        format!("`{name}` is not a host name in lower case, or `*.` and one");
+                    return value(format!("certificate {}", shown.id), what);
+                }
+                if let Some(one) = known.insert(name, &shown.owner) {
+                    let (one, other) = (one.clone(), shown.owner.clone());
+                    return Err(TableError::DuplicateName { name: name.clone(), one, other });
+                }
+            }
+        }
+        for challenge in &self.tls.challenges {
+            let at = format!("challenge for {}", challenge.host);
+            if !is_host(&challenge.host) {
+                return value(at, "that is not a host name in lower case".to_owned());
+            }
+            if let Proof::Http { token, answer } = &challenge.proof
+                && !(is_token(token) && answer.bytes().all(|byte| byte.is_ascii_graphic()))
+            {
+                return value(at, "token or answer have characters that they cannot".to_owned());
+            }
+        }
+        Ok(())
+    }
+
     fn check_target(&self, at: &str, target: &Target) -> Result<(), TableError> {
         let value = |what: String| Err(TableError::Value { at: at.to_owned(), what });
         match target {
             Target::Pool(pool) => match self.pools.get(pool) {
                 None => Err(TableError::UnknownPool { by: at.to_owned(), pool: pool.clone() }),
-                Some(found) if found.protocol == super::Protocol::Tcp => {
+                Some(found) if found.protocol == Protocol::Tcp => {
                     Err(TableError::NotHttp { route: at.to_owned(), pool: pool.clone() })
                 }
                 Some(_) => Ok(()),
@@ -314,6 +380,12 @@ fn is_host(host: &str) -> bool {
         (1..=63).contains(&label.len()) && label.bytes().all(plain)
     };
     host.len() <= 253 && host.split('.').all(label)
+}
+
+/// As RFC 8555 has them.
+fn is_token(token: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    (1..=512).contains(&token.len()) && token.bytes().all(plain)
 }
 
 /// `$2y$10$` and 53 characters.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Policy, is_default};
+use super::{ListenerTls, Policy, is_default};
 
 /// One listening socket.
 ///
@@ -27,6 +27,9 @@ pub struct Listener {
     /// The name by which routes refer to this listener, such as `http`. None: no route does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entry: Option<String>,
+    /// TLS is taken off here. None: what comes is not encrypted.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tls: Option<ListenerTls>,
     /// What holds for requests that go to `pool`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub policy: Policy,
@@ -45,6 +48,7 @@ impl Listener {
             port,
             pool: Some(pool.to_owned()),
             entry: None,
+            tls: None,
             policy: Policy::default(),
             limits: Limits::default(),
         }
@@ -68,6 +72,8 @@ pub struct Limits {
     pub head_bytes: u32,
     /// Headers of a request; more are answered by 431. At most 1,000.
     pub head_fields: u16,
+    /// For TLS to be agreed on; then the connection is closed.
+    pub handshake_timeout_ms: u64,
     /// From the first byte of a head to its last; then 408.
     pub head_timeout_ms: u64,
     /// Between two requests. Longer than what clients keep connections for (most 60 s), so that
@@ -94,6 +100,7 @@ impl Default for Limits {
         Limits {
             head_bytes: 64 << 10,
             head_fields: 100,
+            handshake_timeout_ms: 10_000,
             head_timeout_ms: 30_000,
             idle_timeout_ms: 75_000,
             body_timeout_ms: 30_000,

@@ -76,6 +76,10 @@ pub struct Policy {
     /// A request that came without TLS is sent to the same address with it, at this port.
     #[serde(skip_serializing_if = "is_default")]
     pub https_port: Option<u16>,
+    /// Browsers are told to come with TLS only, from now on (`Strict-Transport-Security`), in
+    /// answers to requests that came so.
+    #[serde(skip_serializing_if = "is_default")]
+    pub hsts: Option<Hsts>,
     /// Address blocks whose clients are let in; others get 403. Empty: all.
     #[serde(skip_serializing_if = "is_default")]
     pub allow: Vec<String>,
@@ -103,6 +107,20 @@ pub struct Policy {
     /// What is changed in the headers that clients get.
     #[serde(skip_serializing_if = "is_default")]
     pub response_headers: HeaderRules,
+}
+
+/// For how long, and for which names, browsers are to come with TLS only. There is no way back
+/// before that time is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hsts {
+    /// From the last answer that said so.
+    pub max_age_s: u64,
+    /// All names below the host too.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub include_subdomains: bool,
+    /// Browsers may have it built in. Their makers ask for a year, and for names below too.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub preload: bool,
 }
 
 /// Names and passwords.

@@ -10,15 +10,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::Core;
-use super::client::{Client, Scheme};
+use super::client::{Client, Counted, Scheme};
 use super::connection::Negotiated;
 use super::doors::Doors;
 use super::policy::inside;
 use super::refusal::Refusal;
 use super::stream::SharedStream;
-use super::{connection, tcp};
+use super::{connection, tcp, tls};
 use crate::log::event;
-use crate::table::{Limits, Protocol};
+use crate::table::{Limits, ListenerTls, Protocol};
 
 /// After an error such as too many open files: connections wait in the kernel meanwhile.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -76,31 +76,61 @@ async fn serve(
     let _ = stream.set_nodelay(true);
     let _ = sockopt::set_tcp_keepidle(&stream, KEEP_ALIVE);
     let _ = sockopt::set_socket_keepalive(&stream, true);
-    let Some((protocol, limits, exempt)) = core.front(listener, peer.ip()) else { return };
+    let Some(entrance) = core.entrance(listener, peer.ip()) else { return };
+    let Entrance { protocol, limits, exempt, tls } = entrance;
     let address = (!exempt).then_some(peer.ip().to_canonical());
     let Some(_inside) = doors.enter(address, &limits) else {
-        if protocol != Protocol::Tcp {
+        if protocol != Protocol::Tcp && tls.is_none() {
             // What does not fit into the socket at once is not worth waiting for.
             let _ = stream.try_write(&Refusal::TooManyConnections.as_http1());
         }
         return;
     };
-    match protocol {
-        Protocol::Http | Protocol::H2c => {
+    let _counted = Counted::new(&core);
+    match (protocol, tls) {
+        (Protocol::Tcp, _) => tcp::serve(core, listener, stream).await,
+        (Protocol::Http | Protocol::H2c, Some(tls)) => {
+            // Boxed, so that a connection without TLS has no room for it.
+            Box::pin(serve_tls(core, listener, stream, peer, limits, tls)).await;
+        }
+        (Protocol::Http | Protocol::H2c, None) => {
             let stream = SharedStream::new(stream);
             let client = Client::new(peer.ip(), Scheme::Http, limits, stream.clone());
             connection::serve(core, listener, stream, client, Negotiated::Nothing).await;
         }
-        Protocol::Tcp => tcp::serve(core, listener, stream).await,
     }
 }
 
+async fn serve_tls(
+    core: Arc<Core>,
+    listener: u64,
+    stream: TcpStream,
+    peer: SocketAddr,
+    limits: Limits,
+    tls: ListenerTls,
+) {
+    let stream = SharedStream::new(stream);
+    let taken_off = tls::take_off(&core, stream.clone(), &limits, tls.unnamed).await;
+    let Some((plain, negotiated)) = taken_off else { return };
+    let client = Client::new(peer.ip(), Scheme::Https, limits, stream);
+    connection::serve(core, listener, plain, client, negotiated).await;
+}
+
+/// What is known of a connection before anything was read of it.
+struct Entrance {
+    protocol: Protocol,
+    limits: Limits,
+    /// Many clients may come from its address.
+    exempt: bool,
+    tls: Option<ListenerTls>,
+}
+
 impl Core {
-    /// What to speak at a listener, its limits, and whether many clients may come from an address.
-    fn front(&self, listener: u64, peer: IpAddr) -> Option<(Protocol, Limits, bool)> {
+    fn entrance(&self, listener: u64, peer: IpAddr) -> Option<Entrance> {
         let routing = self.routing.load();
         let front = routing.fronts.get(&listener)?;
         let exempt = front.is_inside || inside(&routing.trusted, peer.to_canonical());
-        Some((front.protocol(), front.limits, exempt))
+        let (protocol, limits, tls) = (front.protocol(), front.limits, front.tls.clone());
+        Some(Entrance { protocol, limits, exempt, tls })
     }
 }

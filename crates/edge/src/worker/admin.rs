@@ -20,7 +20,7 @@ use super::control::{Control, PutError};
 use super::{Core, metrics, probe};
 use crate::api::{
     Drain, DrainRequest, DrainingStatus, Failure, PoolStatus, Ports, PortsRequest, ProbeRequest,
-    Status,
+    Status, StoredCertificate,
 };
 use crate::channel::{Ask, Reply};
 use crate::log::event;
@@ -77,6 +77,10 @@ async fn answer(core: &Arc<Core>, control: &Control, request: Request<Incoming>)
             answer
         }
         (&Method::PUT, "/v1/table") => put(control, &parts.headers, &body).await,
+        (&Method::POST, "/v1/certificates") => match control.put_certificate(&body).await {
+            Ok(certificate) => json(&StoredCertificate::from(&certificate)),
+            Err(error) => not_put(error, 0),
+        },
         (&Method::POST, "/v1/probe") => match read::<ProbeRequest>(&body) {
             Ok(request) => json(&probe::probe(&request).await),
             Err(answer) => *answer,
@@ -89,9 +93,11 @@ async fn answer(core: &Arc<Core>, control: &Control, request: Request<Incoming>)
             Ok(request) => ports(core, request).await,
             Err(answer) => *answer,
         },
-        (_, "/v1/status" | "/v1/table" | "/v1/probe" | "/v1/drain" | "/v1/ports") => {
-            failure(StatusCode::METHOD_NOT_ALLOWED, "not with this method".to_owned())
-        }
+        (
+            _,
+            "/v1/status" | "/v1/table" | "/v1/probe" | "/v1/drain" | "/v1/ports"
+            | "/v1/certificates",
+        ) => failure(StatusCode::METHOD_NOT_ALLOWED, "not with this method".to_owned()),
         (_, path) => failure(StatusCode::NOT_FOUND, format!("there is no `{path}`")),
     }
 }
@@ -108,32 +114,41 @@ async fn put(control: &Control, headers: &HeaderMap, body: &[u8]) -> Answer {
     };
     match control.put(expected, given).await {
         Ok(applied) => table(&applied),
-        Err(PutError::Conflict { current }) => {
+        Err(error) => not_put(error, expected),
+    }
+}
+
+/// Why something was not taken. `expected` is the generation that was given.
+fn not_put(error: PutError, expected: u64) -> Answer {
+    match error {
+        PutError::Conflict { current } => {
             let error = format!("the table is at generation {current}, not {expected}");
             let failure = Failure { current: Some(current), ..plain(error) };
             with_status(StatusCode::CONFLICT, &failure)
         }
-        Err(PutError::Overtaken { owner, lease }) => {
+        PutError::Overtaken { owner, lease } => {
             let error = format!("{owner} was changed under lease {lease} meanwhile");
             let failure = Failure { lease: Some(lease), ..plain(error) };
             with_status(StatusCode::PRECONDITION_FAILED, &failure)
         }
-        Err(PutError::Unbindable(unbindable)) => {
+        PutError::Unbindable(unbindable) => {
             let error = "some listeners cannot be opened".to_owned();
             let failure = Failure { unbindable, ..plain(error) };
             with_status(StatusCode::UNPROCESSABLE_ENTITY, &failure)
         }
-        Err(PutError::Invalid(error)) => failure(StatusCode::BAD_REQUEST, error.to_string()),
-        Err(PutError::Stopping) => {
+        PutError::Certificates(wrong) => failure(StatusCode::BAD_REQUEST, wrong.join("; ")),
+        PutError::Invalid(error) => failure(StatusCode::BAD_REQUEST, error.to_string()),
+        PutError::Stopping => {
             let text = "this edge is stopping; its successor takes tables".to_owned();
             failure(StatusCode::SERVICE_UNAVAILABLE, text)
         }
-        Err(PutError::Disk(error)) => failure(StatusCode::INTERNAL_SERVER_ERROR, error),
+        PutError::Disk(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, error),
     }
 }
 
 async fn status(core: &Arc<Core>, control: &Control) -> Status {
     let listeners = control.listeners().await;
+    let certificates = control.certificate_status().await;
     let routing = core.routing.load_full();
     let mut pools = std::collections::BTreeMap::new();
     for (name, pool) in &routing.pools {
@@ -169,6 +184,7 @@ async fn status(core: &Arc<Core>, control: &Control) -> Status {
         stopping: core.is_stopping(),
         problems: core.problems.lock().expect("no panic while held").clone(),
         listeners,
+        certificates,
         pools,
         draining,
     }

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 use super::Core;
 use super::body::AnswerBody;
-use super::client::{Client, Counted, Doing};
+use super::client::{Client, Doing};
 use super::framing::HeadLimits;
 use super::refusal::Refusal;
 use super::watched::{Replayed, Watched};
@@ -33,10 +33,8 @@ pub(super) enum Negotiated {
     /// Nothing: HTTP/2 if the client begins with its preface, else HTTP/1.
     Nothing,
     /// HTTP/1, by ALPN.
-    #[expect(dead_code, reason = "nothing negotiates yet")]
     Http1,
     /// HTTP/2, by ALPN.
-    #[expect(dead_code, reason = "nothing negotiates yet")]
     Http2,
 }
 
@@ -73,14 +71,13 @@ pub(super) async fn serve<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let _counted = Counted::new(&core);
     let closing = core.closing.subscribe();
     let mut serving = Serving { core, listener, client, closing };
     let mut stream = stream;
     loop {
         let first = match serving.first_bytes(&mut stream, negotiated).await {
             Some(first) => first,
-            None => return,
+            None => return say_goodbye(&mut stream).await,
         };
         let is_http2 = match negotiated {
             Negotiated::Nothing => first.starts_with(PREFACE),
@@ -287,6 +284,12 @@ async fn read_some<S: AsyncRead + Unpin>(stream: &mut S) -> Option<Bytes> {
         read.map(|read: io::Result<()>| read.map(|()| Bytes::copy_from_slice(buffer.filled())))
     });
     read.await.ok().filter(|bytes| !bytes.is_empty())
+}
+
+/// Ends a stream so that the client sees that it is not cut: TLS has words for that.
+async fn say_goodbye<S: AsyncWrite + Unpin>(stream: &mut S) {
+    // A client that takes nothing is not waited for.
+    let _ = tokio::time::timeout(LINGER, stream.shutdown()).await;
 }
 
 /// Lets a client that is still sending hear what we have said.

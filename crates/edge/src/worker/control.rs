@@ -17,8 +17,10 @@ use super::policy::{Policy, blocks};
 use super::replica::Replica;
 use super::routing::{Front, Pool, PoolShared, Routing};
 use super::rules::{Rule, Rules, Target};
-use super::{Core, disk};
-use crate::api::{ListenerStatus, Unbindable};
+use super::tls::{ById, Tls};
+use super::{Core, certificates, disk};
+use crate::api::{CertificateStatus, ListenerStatus, Unbindable};
+use crate::certificate::{Certificate, seconds};
 use crate::channel::{Ask, MAX_CONTAINERS, Place, Reply, Sighting};
 use crate::containers::is_container_id;
 use crate::log::event;
@@ -37,6 +39,8 @@ const FOLLOW_EVERY: Duration = Duration::from_millis(100);
 pub(super) struct Control {
     core: Arc<Core>,
     state: Mutex<State>,
+    /// One certificate is written at a time.
+    storing: Mutex<()>,
 }
 
 struct State {
@@ -61,6 +65,8 @@ pub(super) enum PutError {
     },
     Invalid(TableError),
     Unbindable(Vec<Unbindable>),
+    /// What is wrong with certificates.
+    Certificates(Vec<String>),
     Stopping,
     Disk(String),
 }
@@ -89,9 +95,10 @@ impl Control {
                 tell_unbound(&live.listener, detail);
             }
         }
-        let control = Control { core, state: Mutex::new(state) };
+        let control = Control { core, state: Mutex::new(state), storing: Mutex::new(()) };
         let mut state = control.state.lock().await;
-        control.switch(&mut state, table, opened).await;
+        let certificates = control.certificates(&table).await;
+        control.switch(&mut state, table, opened, certificates).await;
         drop(state);
         Ok(control)
     }
@@ -118,6 +125,11 @@ impl Control {
         table
             .inherit_leases(&state.table)
             .map_err(|(owner, lease)| PutError::Overtaken { owner, lease })?;
+        let (certificates, wrong) = certificates::gather(&self.core, &table).await;
+        let refused = certificates::refuse(&table, &state.table, &certificates, &wrong);
+        if !refused.is_empty() {
+            return Err(PutError::Certificates(refused));
+        }
         let (mut opened, mut unbindable) = (Vec::new(), Vec::new());
         for listener in &mut table.listeners {
             if listener.port != 0 && state.listeners.iter().any(|live| live.is_at(listener)) {
@@ -152,12 +164,54 @@ impl Control {
             return Err(error);
         }
         state.disk_is_good = true;
-        self.switch(&mut state, table.clone(), opened).await;
+        let needed = table.tls.ids().chain(state.table.tls.ids()).map(str::to_owned).collect();
+        self.switch(&mut state, table.clone(), opened, certificates).await;
+        // The one before may be started from, and needs its own.
+        if let Err(error) = self.core.link.ask(Ask::KeepCertificates(needed)).await {
+            event("worker", "certificates-not-tidied", &[("error", &error)]);
+        }
         Ok(table)
     }
 
+    /// Takes a certificate, for a table that comes later.
+    pub(super) async fn put_certificate(&self, text: &[u8]) -> Result<Certificate, PutError> {
+        let certificate = Certificate::from_pem(text)
+            .map_err(|error| PutError::Certificates(vec![error.to_string()]))?;
+        let _one = self.storing.lock().await;
+        if self.core.is_stopping() {
+            return Err(PutError::Stopping);
+        }
+        let stored = certificates::store(&self.core.link, certificate.id(), text).await;
+        stored.map_err(PutError::Disk)?;
+        Ok(certificate)
+    }
+
+    /// How each certificate of the table is.
+    pub(super) async fn certificate_status(&self) -> Vec<CertificateStatus> {
+        let state = self.state.lock().await;
+        let by_id = &self.core.routing.load_full().tls.by_id;
+        let status = |shown: &table::Shown| {
+            let served = by_id.get(&shown.id).map(|served| &served.certificate);
+            CertificateStatus {
+                shown: shown.clone(),
+                not_before_s: served.map(|served| seconds(served.not_before())),
+                not_after_s: served.map(|served| seconds(served.not_after())),
+            }
+        };
+        state.table.tls.certificates.iter().map(status).collect()
+    }
+
+    /// Those that a table names, as far as they are to be had; of others, clients are refused.
+    async fn certificates(&self, table: &Table) -> ById {
+        let (certificates, wrong) = certificates::gather(&self.core, table).await;
+        for (id, error) in wrong {
+            self.core.problem(format!("certificate {id} cannot be used: {error}"));
+        }
+        certificates
+    }
+
     /// Makes a table the one in force. Its new sockets are open.
-    async fn switch(&self, state: &mut State, table: Table, opened: Vec<Live>) {
+    async fn switch(&self, state: &mut State, table: Table, opened: Vec<Live>, certificates: ById) {
         let core = &self.core;
         let wanted = containers_of(&table);
         let sightings = watch(core, wanted.difference(&state.watched).cloned().collect()).await;
@@ -174,6 +228,7 @@ impl Control {
         }
         let old = core.routing.load_full();
         let mut new = build(core, &old, &state.table, &table, &state.listeners);
+        new.tls = Tls::new(&table.tls, certificates);
         if let Some(log) = &table.access_log {
             match Log::open(&core.link, log, old.log.as_ref()).await {
                 Ok(log) => new.log = Some(log),
@@ -240,7 +295,8 @@ impl Control {
             if let Some(table) = disk::current(&self.core.link).await
                 && table.generation > state.table.generation
             {
-                self.switch(&mut state, table, Vec::new()).await;
+                let certificates = self.certificates(&table).await;
+                self.switch(&mut state, table, Vec::new(), certificates).await;
             }
         }
     }
@@ -396,7 +452,7 @@ fn build(
     }
     let fronts = fronts(old, table, &pools, listeners);
     let trusted = blocks(&table.trusted_proxies);
-    Routing { generation: table.generation, pools, fronts, trusted, log: None }
+    Routing { generation: table.generation, pools, fronts, trusted, log: None, tls: Tls::default() }
 }
 
 /// What each listener leads to; rules that have the same name as before keep what they know.
@@ -445,7 +501,8 @@ fn fronts(
             rule(name, "", target, &listener.policy)
         });
         let is_inside = listener.namespace.is_some();
-        (live.number, Front { limits: listener.limits, rules, is_inside })
+        let (limits, tls) = (listener.limits, listener.tls.clone());
+        (live.number, Front { limits, tls, rules, is_inside })
     };
     listeners.iter().map(front).collect()
 }

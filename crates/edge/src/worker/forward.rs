@@ -18,7 +18,7 @@ use super::client::Client;
 use super::headers;
 use super::hold::{Patience, Rejection};
 use super::intake::{Intake, Pace, Verdict};
-use super::policy::{Asker, Own, host_of, strip_path, target};
+use super::policy::{Asker, Own, host_of, strip_path, target, without_port};
 use super::record::Record;
 use super::refusal::Refusal;
 use super::replica::{Claim, Kind};
@@ -56,6 +56,8 @@ enum Stop {
     Nowhere,
     /// No route is about it.
     NotFound,
+    /// An authority asks, and gets this.
+    Proof(String),
 }
 
 /// Whether a request may be sent again after it was sent: GET, HEAD or OPTIONS without a body.
@@ -87,6 +89,7 @@ impl Core {
         let mut answer = match self.arrive(listener, &parts, &client, &mut record) {
             Err(Stop::Refused(refusal)) => refused(refusal, &client),
             Err(Stop::Nowhere) => rejected(Rejection::Nowhere, &client),
+            Err(Stop::Proof(text)) => own_answer(Own::proof(text), &client),
             Err(Stop::NotFound) => {
                 let text = "nothing is served here under this name and path\n";
                 text_answer(StatusCode::NOT_FOUND, text, &client)
@@ -98,7 +101,8 @@ impl Core {
                     Err(own) => own_answer(*own, &client),
                 };
                 if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-                    arrival.rule.policy.change_response(answer.headers_mut());
+                    let scheme = arrival.asker.scheme;
+                    arrival.rule.policy.change_response(answer.headers_mut(), scheme);
                 }
                 answer
             }
@@ -125,6 +129,10 @@ impl Core {
             record.set_line(line(log, parts, &asker));
         }
         headers::check(parts).map_err(Stop::Refused)?;
+        let host = || host_of(parts).map(without_port).unwrap_or_default();
+        if let Some(answer) = routing.tls.answer(host, parts.uri.path()) {
+            return Err(Stop::Proof(answer.to_owned()));
+        }
         let front = routing.fronts.get(&listener).ok_or(Stop::Nowhere)?;
         let mut address = front.rules.address(listener, parts).map_err(Stop::Refused)?;
         let rule = front.rules.find(&address).ok_or(Stop::NotFound)?.clone();

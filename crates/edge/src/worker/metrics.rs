@@ -10,6 +10,7 @@ use super::replica::Replica;
 use super::routing::{Pool, Routing};
 use super::rules::RuleShared;
 use super::tally::{BOUNDS, CLASSES, Counts, Tally};
+use crate::certificate::seconds;
 use crate::table::Group;
 
 /// Everything, as text.
@@ -96,6 +97,14 @@ fn whole(core: &Core, routing: &Routing, page: &mut Page) {
     page.add("counter", "shiplap_edge_worker_restarts_total", &[], restarts);
     if let Some(log) = &routing.log {
         page.add("counter", "shiplap_edge_log_dropped_total", &[], log.dropped());
+    }
+    for (result, count) in core.handshakes.counts() {
+        page.add("counter", "shiplap_edge_tls_handshakes_total", &[("result", result)], count);
+    }
+    for (id, served) in &routing.tls.by_id {
+        let labels = [("id", id.as_str()), ("name", served.certificate.names()[0].as_str())];
+        let end = seconds(served.certificate.not_after());
+        page.add("gauge", "shiplap_edge_certificate_not_after_seconds", &labels, end);
     }
     for (refusal, count) in Refusal::counts() {
         let reason = format!("{refusal:?}");

@@ -7,6 +7,7 @@ mod admin;
 mod auth;
 mod body;
 mod canary;
+mod certificates;
 mod client;
 mod connection;
 mod control;
@@ -36,6 +37,7 @@ mod stop;
 mod stream;
 mod tally;
 mod tcp;
+mod tls;
 mod tunnel;
 mod upstream;
 mod upstream_http1;
@@ -51,16 +53,19 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use rustls::server::ProducesTickets;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::channel::{Ask, Notice, Reply};
 use crate::log::event;
+use crate::tickets::Tickets;
 use control::Control;
 use link::Link;
 use replica::Replica;
 use routing::Routing;
 use tally::Tally;
+use tls::Handshakes;
 
 /// The first ones tell the most; the log has all.
 const MAX_PROBLEMS: usize = 20;
@@ -115,6 +120,8 @@ struct Core {
     connections: AtomicU64,
     /// Requests that no route and no pool was about.
     unrouted: Tally,
+    handshakes: Handshakes,
+    tickets: Arc<dyn ProducesTickets>,
 }
 
 struct SupervisorInfo {
@@ -169,6 +176,7 @@ async fn serve(
         worker_restarts,
         has_table,
         has_previous,
+        seed,
     } = reply
     else {
         return Err(io::Error::other("the supervisor's first answer is not `Start`"));
@@ -196,6 +204,8 @@ async fn serve(
         closing: watch::Sender::new(false),
         connections: AtomicU64::new(0),
         unrouted: Tally::default(),
+        handshakes: Handshakes::default(),
+        tickets: Arc::new(Tickets::new(seed)),
     });
     let control = Arc::new(Control::start(core.clone(), table, previous).await?);
     core.link.ask(Ask::Serving).await?;

@@ -21,6 +21,8 @@ pub(super) struct Pipe {
     /// Read and not written yet.
     pending: Bytes,
     state: State,
+    /// Written, but perhaps kept on the way: TLS takes more than its socket does.
+    unflushed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +36,7 @@ enum State {
 impl Pipe {
     /// A pipe that begins with bytes that were read before.
     pub(super) fn starting_with(pending: Bytes) -> Pipe {
-        Pipe { pending, state: State::Open }
+        Pipe { pending, state: State::Open, unflushed: false }
     }
 
     /// Puts this behind what is pending, and reads nothing more.
@@ -77,7 +79,7 @@ impl Pipe {
         }
     }
 
-    /// Writes what is pending.
+    /// Writes what is pending, all the way.
     pub(super) fn poll_flush<W: AsyncWrite>(
         &mut self,
         cx: &mut Context<'_>,
@@ -88,9 +90,14 @@ impl Pipe {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 written => self.pending.advance(written),
             }
+            self.unflushed = true;
         }
         // What was pending is not kept.
         self.pending = Bytes::new();
+        if self.unflushed {
+            ready!(to.as_mut().poll_flush(cx))?;
+            self.unflushed = false;
+        }
         Poll::Ready(Ok(()))
     }
 
@@ -115,6 +122,7 @@ impl Pipe {
             Poll::Ready(written) => written?,
             Poll::Pending => 0,
         };
+        self.unflushed |= written > 0;
         if written < bytes.len() {
             self.pending = Bytes::copy_from_slice(&bytes[written..]);
         }

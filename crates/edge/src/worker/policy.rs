@@ -13,7 +13,8 @@ use super::auth::{Auth, Verdict};
 use super::client::Scheme;
 use super::rate::Meter;
 use super::refusal::Refusal;
-use crate::table::{self, HeaderRules, Rate, Subnet};
+use super::tls::ACME_PATH;
+use crate::table::{self, HeaderRules, Hsts, Rate, Subnet};
 
 const ROBOTS_TAG: HeaderName = HeaderName::from_static("x-robots-tag");
 const ROBOTS: &str = "User-agent: *\nDisallow: /\n";
@@ -21,6 +22,7 @@ const ROBOTS: &str = "User-agent: *\nDisallow: /\n";
 /// A [`table::Policy`], ready for use.
 pub(super) struct Policy {
     https_port: Option<u16>,
+    hsts: Option<HeaderValue>,
     allow: Vec<Subnet>,
     pub auth: Option<Arc<Auth>>,
     rate: Option<Rate>,
@@ -63,6 +65,12 @@ impl Own {
         Own { status, text, headers: vec![(header::CONTENT_TYPE, kind)] }
     }
 
+    /// What an authority has asked for.
+    pub(super) fn proof(answer: String) -> Own {
+        let kind = HeaderValue::from_static("application/octet-stream");
+        Own::new(StatusCode::OK, kind, answer.into())
+    }
+
     pub(super) fn with(mut self, name: HeaderName, value: impl Into<HeaderValue>) -> Own {
         self.headers.push((name, value.into()));
         self
@@ -84,6 +92,7 @@ impl Policy {
         let known = before.and_then(|before| before.auth.as_ref());
         Policy {
             https_port: given.https_port,
+            hsts: given.hsts.as_ref().map(hsts),
             allow: blocks(&given.allow),
             auth: given.basic_auth.as_ref().map(|auth| Auth::new(auth, known)),
             rate: given.rate,
@@ -105,6 +114,8 @@ impl Policy {
     ) -> Result<(), Box<Own>> {
         if let Some(port) = self.https_port
             && asker.scheme == Scheme::Http
+            // Who proves that a host is theirs, ours or a service of it, must be asked without.
+            && !parts.uri.path().starts_with(ACME_PATH)
         {
             return Err(Box::new(to_https(parts, port)));
         }
@@ -162,7 +173,12 @@ impl Policy {
         self.request.apply(headers);
     }
 
-    pub(super) fn change_response(&self, headers: &mut HeaderMap) {
+    pub(super) fn change_response(&self, headers: &mut HeaderMap, scheme: Scheme) {
+        if let Some(hsts) = &self.hsts
+            && scheme == Scheme::Https
+        {
+            headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
+        }
         if self.noindex {
             headers.insert(ROBOTS_TAG, HeaderValue::from_static("noindex, nofollow"));
         }
@@ -205,6 +221,13 @@ impl Rules {
             headers.insert(name, value.clone());
         }
     }
+}
+
+fn hsts(given: &Hsts) -> HeaderValue {
+    let below = if given.include_subdomains { "; includeSubDomains" } else { "" };
+    let preload = if given.preload { "; preload" } else { "" };
+    let value = format!("max-age={}{below}{preload}", given.max_age_s);
+    HeaderValue::try_from(value).expect("digits and words")
 }
 
 fn is_read(method: &Method) -> bool {

@@ -33,12 +33,13 @@ pub(super) enum Refusal {
     BodyTooSlow,
     BodyTooLarge,
     TooManyConnections,
+    NotTls,
 }
 
 static COUNTS: [AtomicU64; Refusal::ALL.len()] = [const { AtomicU64::new(0) }; Refusal::ALL.len()];
 
 impl Refusal {
-    const ALL: [Refusal; 25] = [
+    const ALL: [Refusal; 26] = [
         Refusal::RequestLine,
         Refusal::TargetTooLong,
         Refusal::Version,
@@ -64,6 +65,7 @@ impl Refusal {
         Refusal::BodyTooSlow,
         Refusal::BodyTooLarge,
         Refusal::TooManyConnections,
+        Refusal::NotTls,
     ];
 
     /// Counts that this has been answered.
@@ -102,7 +104,8 @@ impl Refusal {
             | Refusal::TransferEncoding
             | Refusal::LengthAndChunked
             | Refusal::ChunkSize
-            | Refusal::ChunkEnd => StatusCode::BAD_REQUEST,
+            | Refusal::ChunkEnd
+            | Refusal::NotTls => StatusCode::BAD_REQUEST,
         }
     }
 
@@ -133,6 +136,7 @@ impl Refusal {
             Refusal::BodyTooSlow => "the body did not come in time\n",
             Refusal::BodyTooLarge => "the body is too large\n",
             Refusal::TooManyConnections => "too many connections\n",
+            Refusal::NotTls => "this port speaks TLS: come with https://\n",
         }
     }
 

@@ -17,8 +17,9 @@ use super::canary::Canary;
 use super::replica::{Claim, Replica};
 use super::rules::{Address, Rule, Rules, Target};
 use super::tally::Tally;
+use super::tls::Tls;
 use crate::channel::Sighting;
-use crate::table::{Eject, Group, Hold, Limits, Probe, Protocol, Subnet};
+use crate::table::{Eject, Group, Hold, Limits, ListenerTls, Probe, Protocol, Subnet};
 
 /// The table in force.
 #[derive(Default)]
@@ -30,6 +31,7 @@ pub(super) struct Routing {
     /// Proxies in front of us.
     pub trusted: Vec<Subnet>,
     pub log: Option<Arc<Log>>,
+    pub tls: Tls,
 }
 
 impl Routing {
@@ -50,6 +52,7 @@ impl Routing {
 /// What a listener leads to.
 pub(super) struct Front {
     pub limits: Limits,
+    pub tls: Option<ListenerTls>,
     pub rules: Rules,
     /// Callers inside a network come here, not clients from outside.
     pub is_inside: bool,

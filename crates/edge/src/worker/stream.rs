@@ -27,6 +27,15 @@ impl SharedStream {
         !self.is_any(PollFlags::IN | PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR)
     }
 
+    /// The first byte that has come and was not read, without reading it.
+    pub(super) async fn peek(&self) -> io::Result<u8> {
+        let mut byte = [0];
+        match self.0.peek(&mut byte).await? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(byte[0]),
+        }
+    }
+
     fn is_any(&self, flags: PollFlags) -> bool {
         let mut poll = [PollFd::new(&*self.0, flags)];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };

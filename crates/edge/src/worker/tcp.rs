@@ -7,7 +7,6 @@ use rustix::net::sockopt;
 use tokio::net::TcpStream;
 
 use super::Core;
-use super::client::Counted;
 use super::hold::Patience;
 use super::replica::Kind;
 use super::rules::Address;
@@ -16,7 +15,6 @@ use super::upstream;
 
 /// Serves one connection to its end.
 pub(super) async fn serve(core: Arc<Core>, listener: u64, client: TcpStream) {
-    let _counted = Counted::new(&core);
     let address = Address::of_listener(listener);
     let mut patience = Patience::default();
     let (claim, replica) = loop {

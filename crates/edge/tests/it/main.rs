@@ -15,3 +15,4 @@ mod support;
 mod switching;
 mod tables;
 mod tcp;
+mod tls;
