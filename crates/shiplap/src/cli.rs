@@ -419,6 +419,8 @@ pub enum EdgeCommand {
     Status,
     /// Replace it by this version, with no failed request
     Upgrade,
+    /// Show, get and renew the certificates that it shows to clients of TLS
+    Certificates(crate::commands::certificates::CertificatesArgs),
     /// Remove it; refused while it holds ports, unless forced
     Remove {
         /// Even if it holds ports

@@ -1,6 +1,7 @@
 //! One function per command.
 
 mod carry;
+pub mod certificates;
 mod check;
 mod config;
 mod edge;

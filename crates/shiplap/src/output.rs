@@ -7,4 +7,4 @@ pub mod progress;
 pub mod report;
 pub mod status;
 pub mod table;
-mod time;
+pub mod time;

@@ -6,6 +6,7 @@ use shiplap_model::Limits;
 
 use super::{Exit, Format, refuse};
 use crate::cli::EdgeCommand;
+use crate::output::time;
 
 pub async fn edge(command: &EdgeCommand, format: Format) -> Exit {
     match command {
@@ -23,6 +24,7 @@ pub async fn edge(command: &EdgeCommand, format: Format) -> Exit {
                 Err(error) => refuse(&error.into(), None),
             }
         }
+        EdgeCommand::Certificates(args) => super::certificates::certificates(args, format).await,
         EdgeCommand::Remove { force } => remove(*force).await,
         EdgeCommand::Supervise | EdgeCommand::Work | EdgeCommand::HoldNames => {
             unreachable!("handled before")
@@ -60,6 +62,14 @@ async fn status(format: Format) -> Exit {
     );
     for problem in &status.problems {
         println!("! {problem}");
+    }
+    for certificate in &status.certificates {
+        let names = certificate.shown.names.join(" ");
+        let until = certificate.not_after_s.and_then(|end| i64::try_from(end).ok());
+        match until {
+            Some(end) => println!("{names}  certificate until {}", time::moment(end * 1000)),
+            None => println!("{names}  no certificate; `shiplap edge certificates --renew`"),
+        }
     }
     for listener in &status.listeners {
         let state = match (&listener.error, listener.bound) {
