@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use check::TableError;
+pub(crate) use check::is_token;
 pub use listener::{Limits, Listener};
 pub use pool::{Canary, Eject, Group, HeaderMatch, Hold, Pool, Probe, Protocol, Replica, Streams};
 pub use route::{

@@ -159,6 +159,7 @@ impl Table {
                 let what = format!("there is no certificate for `{name}`");
                 return Err(TableError::Value { at, what });
             }
+            blocks(&at, &listener.proxy_protocol)?;
             check_limits(&at, &listener.limits)?;
             check_policy(&at, &listener.policy)?;
         }
@@ -383,7 +384,7 @@ fn is_host(host: &str) -> bool {
 }
 
 /// As RFC 8555 has them.
-fn is_token(token: &str) -> bool {
+pub(crate) fn is_token(token: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     (1..=512).contains(&token.len()) && token.bytes().all(plain)
 }

@@ -30,6 +30,10 @@ pub struct Listener {
     /// TLS is taken off here. None: what comes is not encrypted.
     #[serde(default, skip_serializing_if = "is_default")]
     pub tls: Option<ListenerTls>,
+    /// Address blocks of proxies that speak the PROXY protocol (1 or 2) here: theirs must begin with it,
+    /// and others' must not. Empty: nobody's.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub proxy_protocol: Vec<String>,
     /// What holds for requests that go to `pool`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub policy: Policy,
@@ -49,6 +53,7 @@ impl Listener {
             pool: Some(pool.to_owned()),
             entry: None,
             tls: None,
+            proxy_protocol: Vec::new(),
             policy: Policy::default(),
             limits: Limits::default(),
         }
@@ -72,7 +77,8 @@ pub struct Limits {
     pub head_bytes: u32,
     /// Headers of a request; more are answered by 431. At most 1,000.
     pub head_fields: u16,
-    /// For TLS to be agreed on; then the connection is closed.
+    /// For TLS to be agreed on, and for a proxy to say whom it speaks for; then the connection is
+    /// closed.
     pub handshake_timeout_ms: u64,
     /// From the first byte of a head to its last; then 408.
     pub head_timeout_ms: u64,

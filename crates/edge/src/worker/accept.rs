@@ -16,7 +16,7 @@ use super::doors::Doors;
 use super::policy::inside;
 use super::refusal::Refusal;
 use super::stream::SharedStream;
-use super::{connection, tcp, tls};
+use super::{connection, proxied, tcp, tls};
 use crate::log::event;
 use crate::table::{Limits, ListenerTls, Protocol};
 
@@ -68,7 +68,7 @@ async fn accept(core: Arc<Core>, listener: u64, socket: std::net::TcpListener, d
 async fn serve(
     core: Arc<Core>,
     listener: u64,
-    stream: TcpStream,
+    mut stream: TcpStream,
     peer: SocketAddr,
     doors: Arc<Doors>,
 ) {
@@ -77,7 +77,7 @@ async fn serve(
     let _ = sockopt::set_tcp_keepidle(&stream, KEEP_ALIVE);
     let _ = sockopt::set_socket_keepalive(&stream, true);
     let Some(entrance) = core.entrance(listener, peer.ip()) else { return };
-    let Entrance { protocol, limits, exempt, tls } = entrance;
+    let Entrance { protocol, limits, exempt, is_proxied, tls } = entrance;
     let address = (!exempt).then_some(peer.ip().to_canonical());
     let Some(_inside) = doors.enter(address, &limits) else {
         if protocol != Protocol::Tcp && tls.is_none() {
@@ -87,6 +87,13 @@ async fn serve(
         return;
     };
     let _counted = Counted::new(&core);
+    let mut peer = peer.ip();
+    if is_proxied {
+        match said_of_client(&mut stream, &limits).await {
+            Some(said) => peer = said.unwrap_or(peer),
+            None => return,
+        }
+    }
     match (protocol, tls) {
         (Protocol::Tcp, _) => tcp::serve(core, listener, stream).await,
         (Protocol::Http | Protocol::H2c, Some(tls)) => {
@@ -95,7 +102,7 @@ async fn serve(
         }
         (Protocol::Http | Protocol::H2c, None) => {
             let stream = SharedStream::new(stream);
-            let client = Client::new(peer.ip(), Scheme::Http, limits, stream.clone());
+            let client = Client::new(peer, Scheme::Http, limits, stream.clone());
             connection::serve(core, listener, stream, client, Negotiated::Nothing).await;
         }
     }
@@ -105,15 +112,23 @@ async fn serve_tls(
     core: Arc<Core>,
     listener: u64,
     stream: TcpStream,
-    peer: SocketAddr,
+    peer: IpAddr,
     limits: Limits,
     tls: ListenerTls,
 ) {
     let stream = SharedStream::new(stream);
     let taken_off = tls::take_off(&core, stream.clone(), &limits, tls.unnamed).await;
     let Some((plain, negotiated)) = taken_off else { return };
-    let client = Client::new(peer.ip(), Scheme::Https, limits, stream);
+    let client = Client::new(peer, Scheme::Https, limits, stream);
     connection::serve(core, listener, plain, client, negotiated).await;
+}
+
+/// What a proxy says of its client, if it says anything in time and as it must. Boxed, so that
+/// other connections have no room for it.
+async fn said_of_client(stream: &mut TcpStream, limits: &Limits) -> Option<Option<IpAddr>> {
+    let limit = Duration::from_millis(limits.handshake_timeout_ms);
+    let said = tokio::time::timeout(limit, Box::pin(proxied::read(stream))).await;
+    said.ok()?.ok()
 }
 
 /// What is known of a connection before anything was read of it.
@@ -122,6 +137,8 @@ struct Entrance {
     limits: Limits,
     /// Many clients may come from its address.
     exempt: bool,
+    /// It begins with what a proxy says of its client.
+    is_proxied: bool,
     tls: Option<ListenerTls>,
 }
 
@@ -129,8 +146,10 @@ impl Core {
     fn entrance(&self, listener: u64, peer: IpAddr) -> Option<Entrance> {
         let routing = self.routing.load();
         let front = routing.fronts.get(&listener)?;
-        let exempt = front.is_inside || inside(&routing.trusted, peer.to_canonical());
+        let peer = peer.to_canonical();
+        let is_proxied = inside(&front.proxies, peer);
+        let exempt = front.is_inside || is_proxied || inside(&routing.trusted, peer);
         let (protocol, limits, tls) = (front.protocol(), front.limits, front.tls.clone());
-        Some(Entrance { protocol, limits, exempt, tls })
+        Some(Entrance { protocol, limits, exempt, is_proxied, tls })
     }
 }

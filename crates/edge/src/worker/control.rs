@@ -502,7 +502,8 @@ fn fronts(
         });
         let is_inside = listener.namespace.is_some();
         let (limits, tls) = (listener.limits, listener.tls.clone());
-        (live.number, Front { limits, tls, rules, is_inside })
+        let proxies = blocks(&listener.proxy_protocol);
+        (live.number, Front { limits, tls, proxies, rules, is_inside })
     };
     listeners.iter().map(front).collect()
 }

@@ -27,6 +27,7 @@ mod paths;
 mod pipe;
 mod policy;
 mod probe;
+mod proxied;
 mod rate;
 mod record;
 mod refusal;

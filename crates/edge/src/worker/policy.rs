@@ -13,7 +13,7 @@ use super::auth::{Auth, Verdict};
 use super::client::Scheme;
 use super::rate::Meter;
 use super::refusal::Refusal;
-use super::tls::ACME_PATH;
+use super::tls::is_asked_by_authority;
 use crate::table::{self, HeaderRules, Hsts, Rate, Subnet};
 
 const ROBOTS_TAG: HeaderName = HeaderName::from_static("x-robots-tag");
@@ -115,7 +115,7 @@ impl Policy {
         if let Some(port) = self.https_port
             && asker.scheme == Scheme::Http
             // Who proves that a host is theirs, ours or a service of it, must be asked without.
-            && !parts.uri.path().starts_with(ACME_PATH)
+            && !is_asked_by_authority(parts.uri.path())
         {
             return Err(Box::new(to_https(parts, port)));
         }

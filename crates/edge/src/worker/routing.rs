@@ -53,6 +53,8 @@ impl Routing {
 pub(super) struct Front {
     pub limits: Limits,
     pub tls: Option<ListenerTls>,
+    /// Who speaks the PROXY protocol.
+    pub proxies: Vec<Subnet>,
     pub rules: Rules,
     /// Callers inside a network come here, not clients from outside.
     pub is_inside: bool,

@@ -126,7 +126,12 @@ impl Tls {
 }
 
 /// Below it authorities ask, before there is a certificate.
-pub(super) const ACME_PATH: &str = "/.well-known/acme-challenge/";
+const ACME_PATH: &str = "/.well-known/acme-challenge/";
+
+/// Whether an authority may ask for this path: that of one token, and nothing that only begins so.
+pub(super) fn is_asked_by_authority(path: &str) -> bool {
+    path.strip_prefix(ACME_PATH).is_some_and(table::is_token)
+}
 
 /// How handshakes have ended.
 #[derive(Default)]
@@ -263,5 +268,9 @@ mod tests {
         assert_eq!(tls.answer(|| "other.example", path), None);
         assert_eq!(tls.answer(|| "shop.example", "/.well-known/acme-challenge/abcd"), None);
         assert_eq!(tls.answer(|| "shop.example", "/abc"), None);
+        assert!(is_asked_by_authority(path));
+        for other in ["", "a/b", "..", "../../secret", "a%2fb", "a;b"] {
+            assert!(!is_asked_by_authority(&format!("{ACME_PATH}{other}")), "{other}");
+        }
     }
 }

@@ -462,6 +462,47 @@ async fn streams_over_tls_outlive_an_upgrade() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_says_whom_it_speaks_for_before_tls_and_plain() {
+    let app = Upstream::start(|request| async move {
+        text(request.headers()["x-forwarded-for"].to_str().unwrap())
+    })
+    .await;
+    let (edge, authority) = (Edge::start().await, Authority::new());
+    let id = edge.give(&authority.valid(&["shop.example"])).await;
+    let certificates = [shown(&id, &["shop.example"])];
+    let secure = edge.serve_tls(http(vec![app.replica("a")]), &certificates).await;
+    let table = edge.client.update_table(|table| {
+        let mut plain = listener("api", 0);
+        plain.limits.handshake_timeout_ms = 300;
+        table.listeners.push(plain);
+        for listener in &mut table.listeners {
+            listener.proxy_protocol = vec!["127.0.0.0/8".to_owned()];
+        }
+    });
+    let table = table.await.unwrap();
+    let plain = SocketAddr::new(LOCALHOST, table.listeners[1].port);
+    let header = "PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n";
+    let request = "GET / HTTP/1.1\r\nhost: shop.example\r\nconnection: close\r\n\r\n";
+    let answer = raw(plain, format!("{header}{request}").as_bytes()).await;
+    assert!(answer.ends_with("\r\n\r\n192.0.2.7"), "{answer}");
+    // What is not said is not guessed.
+    assert_eq!(raw(plain, request.as_bytes()).await, "");
+    assert_eq!(raw(plain, b"PROXY TCP4 192.0").await, "");
+    let mut stream = TcpStream::connect(secure).await.unwrap();
+    stream.write_all(header.as_bytes()).await.unwrap();
+    let name = ServerName::try_from("shop.example").unwrap();
+    let stream = TlsConnector::from(authority.client()).connect(name, stream).await;
+    let answer = ask_on(&mut stream.unwrap(), "GET / HTTP/1.1", "connection: close\r\n").await;
+    assert!(answer.ends_with("\r\n\r\n192.0.2.7"), "{answer}");
+    // From elsewhere it is a request like any other, and not a good one.
+    let nobody =
+        |table: &mut Table| table.listeners[1].proxy_protocol = vec!["192.0.2.1".to_owned()];
+    edge.client.update_table(nobody).await.unwrap();
+    let answer = raw(plain, format!("{header}{request}").as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_handshake_that_takes_too_long_is_given_up_and_counts_as_a_connection() {
     let app = Upstream::named("a").await;
     let (edge, authority) = (Edge::start().await, Authority::new());

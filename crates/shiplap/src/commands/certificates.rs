@@ -54,14 +54,15 @@ enum CertificatesCommand {
 }
 
 #[derive(Debug, Clone, Args)]
-#[command(group = clap::ArgGroup::new("source").required(true).args(["files", "internal", "acme"]))]
+#[command(group = clap::ArgGroup::new("source").required(true).args(["given", "internal", "acme"]))]
 struct AddArgs {
     /// shop.example, or *.shop.example; the first one names the certificate
     #[arg(required = true)]
     names: Vec<String>,
     /// Somebody else puts it, and newer ones, into these files: PEM, the chain and its key
-    #[arg(long, num_args = 2, value_names = ["CHAIN", "KEY"])]
-    files: Option<Vec<PathBuf>>,
+    // Not `files`: so are called the project's.
+    #[arg(long = "files", num_args = 2, value_names = ["CHAIN", "KEY"])]
+    given: Option<Vec<PathBuf>>,
     /// From an authority of our own, for development; see `trust`
     #[arg(long)]
     internal: bool,
@@ -129,7 +130,7 @@ pub async fn certificates(args: &CertificatesArgs, format: Format) -> Exit {
 }
 
 fn wanted(args: &AddArgs) -> Wanted {
-    let source = match (args.files.as_deref(), args.internal) {
+    let source = match (args.given.as_deref(), args.internal) {
         (Some([chain, key]), _) => Source::Files { chain: whole(chain), key: whole(key) },
         (_, true) => Source::Internal,
         (_, false) => Source::Acme(Acme {
