@@ -117,7 +117,8 @@ async fn serve_tls(
     tls: ListenerTls,
 ) {
     let stream = SharedStream::new(stream);
-    let taken_off = tls::take_off(&core, stream.clone(), &limits, tls.unnamed).await;
+    // What a handshake needs goes with it.
+    let taken_off = Box::pin(tls::take_off(&core, stream.clone(), &limits, tls.unnamed)).await;
     let Some((plain, negotiated)) = taken_off else { return };
     let client = Client::new(peer, Scheme::Https, limits, stream);
     connection::serve(core, listener, plain, client, negotiated).await;

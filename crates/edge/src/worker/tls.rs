@@ -29,7 +29,9 @@ const HANDSHAKE: u8 = 0x16;
 const UNRECOGNIZED_NAME: [u8; 7] = [0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x70];
 
 /// A client's stream, with TLS taken off.
-pub(super) type TlsStream = tokio_rustls::server::TlsStream<SharedStream>;
+///
+/// Boxed: it is moved through several futures, each of which would have room for it.
+pub(super) type TlsStream = Box<tokio_rustls::server::TlsStream<SharedStream>>;
 
 /// A certificate, ready for use.
 pub(super) struct Served {
@@ -231,7 +233,7 @@ async fn shake(
         let _ = start.io.shutdown().await;
         return Err(Handshake::UnknownName);
     };
-    let mut stream = start.into_stream(config).await.map_err(failed)?;
+    let mut stream = Box::new(start.into_stream(config).await.map_err(failed)?);
     let session = stream.get_ref().1;
     if session.alpn_protocol() == Some(ACME) {
         // The certificate was all there was to see.

@@ -83,7 +83,9 @@ async fn status(format: Format) -> Exit {
             None => String::new(),
         };
         let socket = std::net::SocketAddr::new(place.address, place.port);
-        println!("{socket}  {}  {state}{inside}", place.pool.as_deref().unwrap_or("routes"));
+        let tls = if place.tls.is_some() { "  TLS" } else { "" };
+        let to = place.pool.as_deref().unwrap_or("routes");
+        println!("{socket}  {to}  {state}{tls}{inside}");
     }
     for (name, pool) in &status.pools {
         let held = if pool.paused { ", held" } else { "" };
