@@ -71,6 +71,26 @@ fn killed_worker_refuses_nobody() {
 }
 
 #[test]
+fn certificates_are_shown_by_the_edge_in_its_container_and_survive_its_restart() {
+    let Some(lab) = Lab::new("tls") else { return };
+    lab.compose(API);
+    lab.deploy("v1").ok();
+    lab.run(&["edge", "certificates", "add", "shop.localhost", "--internal"]).ok();
+    let shown = || {
+        let status = lab.run(&["edge", "status", "--json"]).ok().json();
+        let status = &status["status"];
+        assert_eq!(status["problems"].as_array().map(Vec::len), Some(0), "{status}");
+        status["certificates"][0]["not_after_s"].as_u64()
+    };
+    let before = shown().expect("it is shown");
+    lab.engine.post(&format!("/containers/{}/restart?t=5", lab.edge()), &Value::Null);
+    answers(&lab, "v1");
+    assert_eq!(shown(), Some(before));
+    lab.deploy("v2").ok();
+    assert_eq!(shown(), Some(before), "a deployment leaves it alone");
+}
+
+#[test]
 fn container_restarted_by_hand_is_found_again() {
     let Some(lab) = Lab::new("byhand") else { return };
     lab.compose(API);
