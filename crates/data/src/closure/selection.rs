@@ -1,0 +1,98 @@
+//! The rows that are taken.
+
+use super::members::Members;
+use crate::config::Policy;
+use crate::key::Key;
+use crate::rules::{EdgeId, Mode, Rules};
+use crate::schema::TableId;
+
+/// The least solution of the rules.
+pub struct Selection<'a> {
+    rules: &'a Rules,
+    members: Vec<Members>,
+    growth: Vec<u64>,
+    orphans: Vec<u64>,
+}
+
+impl<'a> Selection<'a> {
+    pub(super) fn new(
+        rules: &'a Rules,
+        members: Vec<Members>,
+        growth: Vec<u64>,
+        orphans: Vec<u64>,
+    ) -> Self {
+        Self { rules, members, growth, orphans }
+    }
+
+    /// The rules that it satisfies.
+    pub fn rules(&self) -> &'a Rules {
+        self.rules
+    }
+
+    /// How many rows are chosen. Not known of leaves.
+    pub fn core(&self, table: TableId) -> usize {
+        self.members[table.0].core()
+    }
+
+    /// How many rows come only because others refer to them. Leaves have none.
+    pub fn extra(&self, table: TableId) -> usize {
+        self.members[table.0].len() - self.members[table.0].core()
+    }
+
+    /// How many extra rows came first over this edge.
+    pub fn growth(&self, edge: EdgeId) -> u64 {
+        self.growth[edge.0]
+    }
+
+    /// How many keys this edge refers to that no row has.
+    pub fn orphans(&self, edge: EdgeId) -> u64 {
+        self.orphans[edge.0]
+    }
+
+    /// What tells the rows that are in apart. Not of leaves.
+    pub fn rows(&self, table: TableId) -> impl ExactSizeIterator<Item = &Key> {
+        let members = &self.members[table.0];
+        (0..members.len()).map(|row| members.key(row, 0).expect("every row has an identity"))
+    }
+
+    /// Whether the parent of a reference is in.
+    pub fn is_in(&self, edge: EdgeId, parent: &Key) -> bool {
+        let edge = self.rules.edge(edge);
+        self.members[edge.parent.0].row(edge.parent_key, parent).is_some()
+    }
+
+    /// Whether the parent of a reference is chosen.
+    pub fn is_core(&self, edge: EdgeId, parent: &Key) -> bool {
+        let edge = self.rules.edge(edge);
+        let members = &self.members[edge.parent.0];
+        members.row(edge.parent_key, parent).is_some_and(|row| row < members.core())
+    }
+
+    /// The keys of an edge's parents that are chosen.
+    pub fn core_parents(&self, edge: EdgeId) -> impl Iterator<Item = &Key> {
+        let edge = self.rules.edge(edge);
+        let members = &self.members[edge.parent.0];
+        (0..members.core()).filter_map(move |row| members.key(row, edge.parent_key))
+    }
+
+    /// Whether a leaf's row is taken, by what it refers to, for each of the leaf's `out` edges.
+    /// The statements that read leaves say the same in SQL.
+    pub fn takes_leaf(&self, leaf: TableId, refers: &[Option<Key>]) -> bool {
+        let table = self.rules.table(leaf);
+        let edges = || table.out.iter().copied().zip(refers);
+        let core = |edge, parent: &Option<Key>| {
+            parent.as_ref().is_some_and(|parent| self.is_core(edge, parent))
+        };
+        match table.mode {
+            Mode::None => false,
+            Mode::All => true,
+            Mode::Root | Mode::Reached => {
+                let by =
+                    |policy| edges().filter(move |(e, _)| self.rules.edge(*e).policy == policy);
+                by(Policy::Via).any(|(edge, parent)| core(edge, parent))
+                    && by(Policy::Require)
+                        .all(|(edge, parent)| parent.is_none() || core(edge, parent))
+            }
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! A small, whole and anonymised copy of a database.
+
+pub mod chance;
+pub mod closure;
+pub mod config;
+pub mod diagnostic;
+pub mod key;
+pub mod rules;
+pub mod schema;
