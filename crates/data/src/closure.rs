@@ -22,6 +22,7 @@ mod members;
 mod selection;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use indexmap::IndexMap;
 
@@ -82,6 +83,7 @@ enum Phase {
 /// The fixpoint under way.
 pub struct Closure<'a> {
     rules: &'a Rules,
+    shared: Arc<Rules>,
     names: Vec<String>,
     chance: Chance,
     phase: Phase,
@@ -104,10 +106,11 @@ pub struct Closure<'a> {
 
 impl<'a> Closure<'a> {
     /// Begins.
-    pub fn new(schema: &Schema, rules: &'a Rules, chance: Chance) -> Self {
+    pub fn new(schema: &Schema, rules: &'a Arc<Rules>, chance: Chance) -> Self {
         let members = rules.tables.iter().map(|table| Members::new(table.keys.len())).collect();
         Self {
-            rules,
+            rules: rules.as_ref(),
+            shared: rules.clone(),
             names: schema.tables.iter().map(|table| table.name.to_string()).collect(),
             chance,
             phase: Phase::Begin,
@@ -183,10 +186,25 @@ impl<'a> Closure<'a> {
         self.want(edge, parent);
     }
 
+    /// The rules.
+    pub fn rules(&self) -> &'a Rules {
+        self.rules
+    }
+
+    /// The keys of an edge's parents that are chosen. Not before leaves are asked for.
+    pub fn core_parents(&self, edge: EdgeId) -> impl Iterator<Item = &Key> {
+        selection::core_parents(self.rules, &self.members, edge)
+    }
+
+    /// Whether a leaf's row is taken, by what it refers to. Not before leaves are asked for.
+    pub fn takes_leaf(&self, leaf: TableId, refers: &[Option<Key>]) -> bool {
+        selection::takes_leaf(self.rules, &self.members, leaf, refers)
+    }
+
     /// The rows, when [`Self::asks`] has nothing more to ask.
-    pub fn finish(self) -> Selection<'a> {
+    pub fn finish(self) -> Selection {
         assert!(self.phase == Phase::Extra, "the closure was not run to its end");
-        Selection::new(self.rules, self.members, self.growth, self.orphans)
+        Selection::new(self.shared, self.members, self.growth, self.orphans)
     }
 
     fn begin(&mut self) -> Vec<Ask> {

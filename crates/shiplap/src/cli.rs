@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use shiplap_model::Limit;
 
+pub use crate::commands::data::DataCommand;
+
 /// Deploys Docker Compose projects with no failed request.
 ///
 /// In a folder with a Compose file, `shiplap plan` shows what would happen and `shiplap deploy`
@@ -93,6 +95,9 @@ pub enum Command {
     Config(ConfigArgs),
     /// Check the files, and advise about what has cost people a night
     Check(CheckArgs),
+    /// Fill a database with a small, whole, anonymised copy of another
+    #[command(subcommand)]
+    Data(DataCommand),
     /// Look after the edge proxy
     #[command(subcommand)]
     Edge(EdgeCommand),

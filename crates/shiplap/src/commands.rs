@@ -4,6 +4,7 @@ mod carry;
 pub mod certificates;
 mod check;
 mod config;
+pub mod data;
 mod edge;
 mod exec;
 mod logs;
@@ -53,6 +54,7 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Prune(args) => prune::prune(&args, format).await,
         Command::Config(args) => config::config(&project, &args, cli.json),
         Command::Check(args) => check::check(&project, &args, format),
+        Command::Data(command) => data::data(&command, format).await,
         Command::Edge(command) => edge::edge(&command, format).await,
     }
 }

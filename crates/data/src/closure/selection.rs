@@ -1,5 +1,7 @@
 //! The rows that are taken.
 
+use std::sync::Arc;
+
 use super::members::Members;
 use crate::config::Policy;
 use crate::key::Key;
@@ -7,16 +9,16 @@ use crate::rules::{EdgeId, Mode, Rules};
 use crate::schema::TableId;
 
 /// The least solution of the rules.
-pub struct Selection<'a> {
-    rules: &'a Rules,
+pub struct Selection {
+    rules: Arc<Rules>,
     members: Vec<Members>,
     growth: Vec<u64>,
     orphans: Vec<u64>,
 }
 
-impl<'a> Selection<'a> {
+impl Selection {
     pub(super) fn new(
-        rules: &'a Rules,
+        rules: Arc<Rules>,
         members: Vec<Members>,
         growth: Vec<u64>,
         orphans: Vec<u64>,
@@ -25,8 +27,8 @@ impl<'a> Selection<'a> {
     }
 
     /// The rules that it satisfies.
-    pub fn rules(&self) -> &'a Rules {
-        self.rules
+    pub fn rules(&self) -> &Rules {
+        &self.rules
     }
 
     /// How many rows are chosen. Not known of leaves.
@@ -61,38 +63,54 @@ impl<'a> Selection<'a> {
         self.members[edge.parent.0].row(edge.parent_key, parent).is_some()
     }
 
-    /// Whether the parent of a reference is chosen.
-    pub fn is_core(&self, edge: EdgeId, parent: &Key) -> bool {
-        let edge = self.rules.edge(edge);
-        let members = &self.members[edge.parent.0];
-        members.row(edge.parent_key, parent).is_some_and(|row| row < members.core())
-    }
-
     /// The keys of an edge's parents that are chosen.
     pub fn core_parents(&self, edge: EdgeId) -> impl Iterator<Item = &Key> {
-        let edge = self.rules.edge(edge);
-        let members = &self.members[edge.parent.0];
-        (0..members.core()).filter_map(move |row| members.key(row, edge.parent_key))
+        core_parents(&self.rules, &self.members, edge)
     }
 
     /// Whether a leaf's row is taken, by what it refers to, for each of the leaf's `out` edges.
     /// The statements that read leaves say the same in SQL.
     pub fn takes_leaf(&self, leaf: TableId, refers: &[Option<Key>]) -> bool {
-        let table = self.rules.table(leaf);
-        let edges = || table.out.iter().copied().zip(refers);
-        let core = |edge, parent: &Option<Key>| {
-            parent.as_ref().is_some_and(|parent| self.is_core(edge, parent))
-        };
-        match table.mode {
-            Mode::None => false,
-            Mode::All => true,
-            Mode::Root | Mode::Reached => {
-                let by =
-                    |policy| edges().filter(move |(e, _)| self.rules.edge(*e).policy == policy);
-                by(Policy::Via).any(|(edge, parent)| core(edge, parent))
-                    && by(Policy::Require)
-                        .all(|(edge, parent)| parent.is_none() || core(edge, parent))
-            }
+        takes_leaf(&self.rules, &self.members, leaf, refers)
+    }
+
+    /// Whether the row with this identity is in.
+    pub fn has_row(&self, table: TableId, identity: &Key) -> bool {
+        self.members[table.0].row(0, identity).is_some()
+    }
+}
+
+pub(super) fn core_parents<'m>(
+    rules: &Rules,
+    members: &'m [Members],
+    edge: EdgeId,
+) -> impl Iterator<Item = &'m Key> + use<'m> {
+    let edge = rules.edge(edge);
+    let (members, key) = (&members[edge.parent.0], edge.parent_key);
+    (0..members.core()).filter_map(move |row| members.key(row, key))
+}
+
+pub(super) fn takes_leaf(
+    rules: &Rules,
+    members: &[Members],
+    leaf: TableId,
+    refers: &[Option<Key>],
+) -> bool {
+    let table = rules.table(leaf);
+    let core = |edge: EdgeId, parent: &Option<Key>| {
+        let edge = rules.edge(edge);
+        let members = &members[edge.parent.0];
+        let row = parent.as_ref().and_then(|parent| members.row(edge.parent_key, parent));
+        row.is_some_and(|row| row < members.core())
+    };
+    let edges = || table.out.iter().copied().zip(refers);
+    let by = |policy| edges().filter(move |(edge, _)| rules.edge(*edge).policy == policy);
+    match table.mode {
+        Mode::None => false,
+        Mode::All => true,
+        Mode::Root | Mode::Reached => {
+            by(Policy::Via).any(|(edge, parent)| core(edge, parent))
+                && by(Policy::Require).all(|(edge, parent)| parent.is_none() || core(edge, parent))
         }
     }
 }

@@ -26,7 +26,7 @@ impl Dice {
 
 struct World {
     schema: Schema,
-    rules: Rules,
+    rules: Arc<Rules>,
     /// For each table, its rows.
     rows: Vec<Vec<Row>>,
 }
@@ -116,7 +116,7 @@ fn world(seed: u64) -> World {
             (0..sizes[at]).map(row).collect()
         })
         .collect();
-    World { schema, rules, rows }
+    World { schema, rules: Arc::new(rules), rows }
 }
 
 fn key(which: usize, number: usize) -> Key {
@@ -184,7 +184,7 @@ impl World {
             }
             Ask::LeafParents(leaf) => {
                 let chosen: Vec<&Row> =
-                    rows(*leaf).filter(|row| self.takes_leaf(closure, *leaf, row)).collect();
+                    rows(*leaf).filter(|row| closure.takes_leaf(*leaf, &row.refers)).collect();
                 for row in chosen {
                     for edge in self.rules.pulls_of_leaf(*leaf) {
                         if let Some(parent) = &row.refers[place(edge)] {
@@ -194,24 +194,6 @@ impl World {
                 }
             }
         }
-    }
-
-    /// As [`Selection::takes_leaf`], while the closure is under way and only core rows are in.
-    fn takes_leaf(&self, closure: &Closure, leaf: TableId, row: &Row) -> bool {
-        let table = self.rules.table(leaf);
-        let core = |edge: EdgeId, parent: &Key| {
-            let edge = self.rules.edge(edge);
-            closure.members[edge.parent.0].row(edge.parent_key, parent).is_some()
-        };
-        let refers: Vec<(EdgeId, &Option<Key>)> =
-            table.out.iter().copied().zip(&row.refers).collect();
-        let policy = |edge: EdgeId| self.rules.edge(edge).policy;
-        table.mode == Mode::All
-            || refers.iter().any(|(edge, parent)| {
-                policy(*edge) == Policy::Via && parent.as_ref().is_some_and(|p| core(*edge, p))
-            }) && refers.iter().all(|(edge, parent)| {
-                policy(*edge) != Policy::Require || parent.as_ref().is_none_or(|p| core(*edge, p))
-            })
     }
 
     /// The rules word by word, over and over until nothing changes.
@@ -337,7 +319,7 @@ impl World {
 fn the_rows_are_those_of_a_naive_evaluator() {
     let chance = Chance::new(b"a key");
     let (mut taken, mut all, mut leaves) = (0, 0, 0);
-    for seed in 0..400 {
+    for seed in 0..300 {
         let world = world(seed);
         let expected = world.naive(&chance);
         for reversed in [false, true] {

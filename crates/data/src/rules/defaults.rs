@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::config::Policy;
-use crate::schema::{Schema, TableId};
+use crate::schema::{ForeignKey, Schema, TableId};
 
 /// For each table, the foreign key by which it was first reached from the root; for each foreign
 /// key, its policy.
@@ -16,18 +16,21 @@ pub(super) struct Defaults {
 
 /// Decides by the shape of the schema alone.
 ///
-/// A row that cannot be without its parent belongs to it, so such a key is `via`; a second one to
-/// the same parent is `require` (a follow within the sample). Others are `pull`. Where a table
-/// has only references that may be empty, the first of them counts as the one that it belongs to.
+/// A row belongs to a parent that it cannot be without; of several, to the one that is farthest
+/// from the root: a like belongs to its comment rather than to whoever likes. That reference is
+/// `via`. Another one to the same table is `require`, if it cannot be empty (a follow within the
+/// sample). All others are `pull`. Where a table has only references that may be empty, it
+/// belongs to the first of them.
 ///
-/// A key that leads back to a table through which this one was found is `pull`: with memberships
-/// found through users, and teams through memberships, a team does not bring its other members.
+/// A parent that was itself found through the table does not count: with memberships found
+/// through users, and teams through memberships, a team does not bring its other members.
 pub(super) fn defaults(schema: &Schema, root: TableId, excluded: &[bool]) -> Defaults {
     let mut search = Search {
         schema,
         excluded,
         found_by: vec![None; schema.tables.len()],
         reached: vec![false; schema.tables.len()],
+        level: vec![0; schema.tables.len()],
     };
     search.reached[root.0] = true;
     // First along keys that are never empty, as far as they go; then one step along a key that
@@ -45,6 +48,8 @@ struct Search<'a> {
     excluded: &'a [bool],
     /// The foreign key by which a table was found.
     found_by: Vec<Option<usize>>,
+    /// How many references it is from the root.
+    level: Vec<usize>,
     reached: Vec<bool>,
 }
 
@@ -60,6 +65,7 @@ impl Search<'_> {
                 {
                     self.reached[child.0] = true;
                     self.found_by[child.0] = Some(at);
+                    self.level[child.0] = self.level[parent.0] + 1;
                     queue.push_back(child);
                 }
             }
@@ -72,6 +78,7 @@ impl Search<'_> {
         })?;
         self.reached[key.child.0] = true;
         self.found_by[key.child.0] = Some(at);
+        self.level[key.child.0] = self.level[key.parent.0] + 1;
         Some(key.child)
     }
 
@@ -89,23 +96,34 @@ impl Search<'_> {
 
     fn policies(&self, root: TableId) -> Vec<Policy> {
         let keys = &self.schema.foreign_keys;
-        let mut policies = vec![Policy::Pull; keys.len()];
-        for (at, key) in keys.iter().enumerate() {
-            let belongs = self.found_by[key.child.0] == Some(at)
-                || (!self.schema.is_nullable(key)
-                    && self.reached[key.child.0]
-                    && self.reached[key.parent.0]
-                    && key.child != root
-                    && key.child != key.parent
-                    && !self.found_through(key.parent, key.child));
-            if !belongs {
-                continue;
+        let belongs_by: Vec<Option<usize>> =
+            self.schema.ids().map(|table| self.belongs_by(table, root)).collect();
+        let policy = |(at, key): (usize, &ForeignKey)| match belongs_by[key.child.0] {
+            Some(via) if via == at => Policy::Via,
+            Some(via) if keys[via].parent == key.parent && !self.schema.is_nullable(key) => {
+                Policy::Require
             }
-            let earlier = keys[..at].iter().zip(&policies[..at]).any(|(other, policy)| {
-                other.child == key.child && other.parent == key.parent && *policy == Policy::Via
-            });
-            policies[at] = if earlier { Policy::Require } else { Policy::Via };
+            Some(_) | None => Policy::Pull,
+        };
+        keys.iter().enumerate().map(policy).collect()
+    }
+
+    /// The foreign key to what rows of the table belong to.
+    fn belongs_by(&self, table: TableId, root: TableId) -> Option<usize> {
+        if table == root || !self.reached[table.0] {
+            return None;
         }
-        policies
+        let keys = self.schema.foreign_keys.iter().enumerate();
+        let possible = keys.filter(|(_, key)| {
+            key.child == table
+                && key.parent != table
+                && self.reached[key.parent.0]
+                && !self.schema.is_nullable(key)
+                && !self.found_through(key.parent, table)
+        });
+        // The first of those that are equally far.
+        let farthest =
+            possible.max_by_key(|(at, key)| (self.level[key.parent.0], std::cmp::Reverse(*at)));
+        farthest.map(|(at, _)| at).or(self.found_by[table.0])
     }
 }

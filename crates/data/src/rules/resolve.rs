@@ -210,10 +210,18 @@ impl<'a> Resolver<'a> {
         if via.value.names().iter().any(|word| is_named(word)) {
             return Policy::Via;
         }
-        match default {
-            // Where the configuration names the ways in, there is no other.
-            Policy::Via => Policy::Pull,
-            Policy::Require | Policy::Pull | Policy::With | Policy::Null => default,
+        // Where the configuration names the ways in, there is no other.
+        let same_parent = self.schema.foreign_keys.iter().any(|other| {
+            let columns = &self.schema.table(other.child).columns;
+            let is_via = |at: &usize| via.value.names().contains(&columns[*at].name);
+            other.child == key.child
+                && other.parent == key.parent
+                && (other.child_columns.iter().any(is_via)
+                    || via.value.names().contains(&other.name))
+        });
+        match same_parent && !self.schema.is_nullable(key) {
+            true => Policy::Require,
+            false => Policy::Pull,
         }
     }
 

@@ -1,0 +1,21 @@
+//! PostgreSQL: reading from a source without changing it, and filling a new database.
+
+mod catalog;
+mod copy;
+mod dump;
+mod error;
+mod filling;
+mod keys;
+mod look;
+mod server;
+mod source;
+mod statement;
+mod target;
+mod transfer;
+
+pub use error::Error;
+pub use filling::Filling;
+pub use server::Server;
+pub use source::Source;
+pub use target::Target;
+pub use transfer::{RowPlan, Transferred};

@@ -1,0 +1,242 @@
+//! A server, and databases on it that go when a test ends.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use shiplap_data::app::{self, Event, Job, Problem, Report};
+use shiplap_data::config::Config;
+use shiplap_data::postgres::Server;
+use tokio_postgres::{Client, NoTls};
+
+/// Names a server to test on: the URL of a superuser and any database.
+const SERVER_VARIABLE: &str = "SHIPLAP_TEST_POSTGRES";
+const STARTING: Duration = Duration::from_secs(60);
+/// A key for tests.
+pub const KEY: &[u8] = b"a key for tests, no secret at all";
+
+/// A server, as long as a test uses it.
+struct Running {
+    url: String,
+    /// None, if somebody else started it.
+    started: Option<Started>,
+}
+
+/// A server that this process started.
+struct Started {
+    child: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        // Its files are another user's, whose folder this is.
+        let _ = std::fs::remove_dir_all(self.folder.path());
+    }
+}
+
+/// The server, started if no test at work has one, or why there is none.
+fn server() -> Result<Arc<Running>, String> {
+    static SHARED: Mutex<Weak<Running>> = Mutex::new(Weak::new());
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(running) = shared.upgrade() {
+        return Ok(running);
+    }
+    let running = match std::env::var(SERVER_VARIABLE) {
+        Ok(url) => Running { url, started: None },
+        Err(_) => start()?,
+    };
+    let running = Arc::new(running);
+    *shared = Arc::downgrade(&running);
+    Ok(running)
+}
+
+fn programs() -> Option<PathBuf> {
+    let mut folders: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+        .ok()?
+        .flatten()
+        .map(|entry| entry.path().join("bin"))
+        .filter(|folder| folder.join("initdb").is_file())
+        .collect();
+    folders.sort();
+    folders.pop()
+}
+
+/// PostgreSQL refuses to run as root; then it runs as the user that its package made. It ends
+/// with us, however we end.
+fn command(program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.arg("--pdeathsig=KILL");
+    if rustix::process::geteuid().is_root() {
+        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
+    }
+    command.arg(program);
+    command
+}
+
+/// Starts a program from a thread that stays: what ends with its parent ends with the thread.
+fn spawn(mut command: Command) -> std::io::Result<Child> {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let _ = sender.send(command.spawn());
+        loop {
+            std::thread::park();
+        }
+    });
+    receiver.recv().expect("the thread sends before it stays")
+}
+
+fn start() -> Result<Running, String> {
+    let programs = programs().ok_or("PostgreSQL is not installed (scripts/postgres-up)")?;
+    let folder = tempfile::Builder::new()
+        .prefix("shiplap-pg-")
+        .tempdir()
+        .map_err(|error| error.to_string())?;
+    let path = folder.path();
+    if rustix::process::geteuid().is_root() {
+        let owned = Command::new("chown").arg("postgres").arg(path).status();
+        if !owned.is_ok_and(|status| status.success()) {
+            return Err("there is no user `postgres`".into());
+        }
+    }
+    let data = path.join("data");
+    let made = command(&programs.join("initdb"))
+        .args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8"])
+        .args(["--no-sync", "-D"])
+        .arg(&data)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("initdb: {error}"))?;
+    if !made.status.success() {
+        return Err(format!("initdb: {}", String::from_utf8_lossy(&made.stderr)));
+    }
+    let mut postgres = command(&programs.join("postgres"));
+    postgres
+        .arg("-D")
+        .arg(&data)
+        .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=200"])
+        .arg("-c")
+        .arg(format!("unix_socket_directories={}", path.display()))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let child = spawn(postgres).map_err(|error| format!("postgres: {error}"))?;
+    let socket = path.join(".s.PGSQL.5432");
+    let begun = Instant::now();
+    while std::os::unix::net::UnixStream::connect(&socket).is_err() {
+        if begun.elapsed() > STARTING {
+            return Err("the server did not start".into());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let url = format!("host={} user=postgres dbname=postgres", path.display());
+    Ok(Running { url, started: Some(Started { child, folder }) })
+}
+
+/// Two databases: one that is sampled, and the name of one that is filled.
+pub struct Lab {
+    running: Arc<Running>,
+    pub source: String,
+    pub target: String,
+}
+
+impl Lab {
+    /// Makes a source from these statements; nothing, where there is no server.
+    pub async fn with(sql: &str) -> Option<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let running = match server() {
+            Ok(running) => running,
+            Err(why) => {
+                eprintln!("skipped: {why}");
+                return None;
+            }
+        };
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = |end: &str| format!("data-{}-{number}-{end}", std::process::id());
+        let lab = Self { running, source: name("source"), target: name("target") };
+        lab.execute("postgres", &format!("CREATE DATABASE \"{}\"", lab.source)).await;
+        lab.execute(&lab.source, sql).await;
+        lab.execute(&lab.source, "ANALYZE").await;
+        Some(lab)
+    }
+
+    pub fn server(&self, database: &str) -> Server {
+        Server::parse(&self.running.url).expect("the test's URL is valid").with_database(database)
+    }
+
+    /// The same server, as another role.
+    pub fn server_as(&self, database: &str, role: &str) -> Server {
+        let quoted = role.replace('\'', "\\'");
+        let url = format!("{} user='{quoted}'", self.running.url);
+        Server::parse(&url).expect("the test's URL is valid").with_database(database)
+    }
+
+    pub async fn connect(&self, database: &str) -> Client {
+        let mut config: tokio_postgres::Config = self.running.url.parse().expect("the URL is valid");
+        config.dbname(database);
+        // A server that just started may still refuse.
+        for _ in 0..100 {
+            if let Ok((client, connection)) = config.connect(NoTls).await {
+                tokio::spawn(connection);
+                return client;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{database} cannot be connected to");
+    }
+
+    pub async fn execute(&self, database: &str, sql: &str) {
+        let client = self.connect(database).await;
+        client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    }
+
+    /// The only value that a query returns, as text.
+    pub async fn value(&self, database: &str, sql: &str) -> String {
+        let client = self.connect(database).await;
+        let row = client.query_one(sql, &[]).await;
+        let row = row.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        row.get::<_, Option<String>>(0).unwrap_or_default()
+    }
+
+    /// Takes a sample.
+    pub async fn sample(&self, config: &str) -> Result<Report, Problem> {
+        self.sample_telling(config, &|_: Event| ()).await
+    }
+
+    /// Takes a sample, and tells how it goes.
+    pub async fn sample_telling(
+        &self,
+        config: &str,
+        listener: &dyn app::Listener,
+    ) -> Result<Report, Problem> {
+        let config = Config::parse(config).expect("the test's configuration can be read");
+        let source = self.server(&self.source);
+        let job = Job { source: &source, config: &config, secret: KEY, sessions: 2, listener };
+        app::sample(&job, &self.server(&self.target)).await
+    }
+
+    /// Databases whose name begins as the target's does.
+    pub async fn targets(&self) -> String {
+        let sql = format!(
+            "SELECT string_agg(replace(datname, '{0}', 'target'), ' ' ORDER BY datname)
+             FROM pg_database WHERE starts_with(datname, '{0}')",
+            self.target
+        );
+        self.value("postgres", &sql).await
+    }
+
+    /// Drops its databases, if the server stays.
+    pub async fn end(self) {
+        if self.running.started.is_some() {
+            return;
+        }
+        for name in [&self.source, &self.target] {
+            let sql = format!("DROP DATABASE IF EXISTS \"{name}\" WITH (FORCE)");
+            self.execute("postgres", &sql).await;
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! What a sample holds.
+
+use crate::lab::Lab;
+
+pub const SHOP: &str = include_str!("shop.sql");
+
+pub const CONFIG: &str = r#"
+sample:
+  root: { table: people, rate: 20%, always: ["handle = 'p7'"] }
+  tables:
+    items: { via: seller }
+    people: { favourite: null }
+    outbox: none
+  mask:
+    people.email: email
+    people.phone: phone
+    people.handle: handle
+    votes.voter: handle
+    people.profile: json
+    people.last_ip: ip
+    people.password_hash: password
+    people.api_key: secret
+    people.born: date
+    reviews.body: text
+"#;
+
+/// Orphans under any foreign key, by looking.
+const ORPHANS: &str = r#"
+SELECT concat_ws(' ',
+    (SELECT 'favourite' FROM people c WHERE favourite IS NOT NULL AND NOT EXISTS (SELECT FROM items p WHERE p.id = c.favourite) LIMIT 1),
+    (SELECT 'friend' FROM people c WHERE friend IS NOT NULL AND NOT EXISTS (SELECT FROM people p WHERE p.id = c.friend) LIMIT 1),
+    (SELECT 'seller' FROM items c WHERE NOT EXISTS (SELECT FROM people p WHERE p.id = c.seller) LIMIT 1),
+    (SELECT 'parent' FROM items c WHERE parent IS NOT NULL AND NOT EXISTS (SELECT FROM items p WHERE p.id = c.parent) LIMIT 1),
+    (SELECT 'review' FROM votes c WHERE item IS NOT NULL AND NOT EXISTS (SELECT FROM reviews p WHERE (p.item, p.number) = (c.item, c.number)) LIMIT 1),
+    (SELECT 'voter' FROM votes c WHERE NOT EXISTS (SELECT FROM people p WHERE p.handle = c.voter) LIMIT 1),
+    (SELECT 'visit' FROM visits c WHERE NOT EXISTS (SELECT FROM items p WHERE p.id = c.item) LIMIT 1),
+    (SELECT 'event' FROM events c WHERE person IS NOT NULL AND NOT EXISTS (SELECT FROM people p WHERE p.id = c.person) LIMIT 1))"#;
+
+#[tokio::test]
+async fn a_sample_is_whole_and_smaller() {
+    let Some(lab) = Lab::with(SHOP).await else { return };
+    let report = lab.sample(CONFIG).await.expect("the sample is taken");
+    assert_eq!(lab.value(&lab.target, ORPHANS).await, "");
+    let people: u32 =
+        lab.value(&lab.target, "SELECT count(*)::text FROM people").await.parse().unwrap();
+    assert!((60..400).contains(&people), "{people} of 400 people");
+    let rows = "SELECT sum(n)::text FROM (SELECT count(*) n FROM people UNION ALL
+        SELECT count(*) FROM items UNION ALL SELECT count(*) FROM reviews UNION ALL
+        SELECT count(*) FROM votes UNION ALL SELECT count(*) FROM follows UNION ALL
+        SELECT count(*) FROM countries UNION ALL SELECT count(*) FROM \"Billing\".\"Order; Lines\"
+        UNION ALL SELECT count(*) FROM visits UNION ALL SELECT count(*) FROM events) x";
+    assert_eq!(lab.value(&lab.target, rows).await, report.rows.to_string());
+    // Triggers did not fire, what must not come is not there, reference data is whole.
+    assert_eq!(lab.value(&lab.target, "SELECT count(*)::text FROM outbox").await, "0");
+    assert_eq!(lab.value(&lab.target, "SELECT count(*)::text FROM countries").await, "2");
+    let pinned = "SELECT count(*)::text FROM people WHERE id = 7";
+    assert_eq!(lab.value(&lab.target, pinned).await, "1");
+    let view = "SELECT (SELECT sum(n) FROM best)::text = (SELECT count(*) FROM reviews)::text";
+    assert_eq!(lab.value(&lab.target, &format!("SELECT ({view})::text")).await, "true");
+    // Rows that broke an unchecked key lost only the reference; all keys are checked here.
+    let unchecked = "SELECT count(*)::text FROM pg_constraint WHERE NOT convalidated";
+    assert_eq!(lab.value(&lab.target, unchecked).await, "0");
+    // New rows do not meet copied ones.
+    lab.execute(&lab.target, "INSERT INTO items (seller, title) SELECT id, 'new' FROM people LIMIT 1")
+        .await;
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn a_chosen_row_brings_all_that_belongs_to_it() {
+    let Some(lab) = Lab::with(SHOP).await else { return };
+    lab.sample(CONFIG).await.expect("the sample is taken");
+    for of_seven in [
+        "SELECT count(*)::text FROM items WHERE seller = 7",
+        "SELECT count(*)::text FROM reviews r JOIN items i ON i.id = r.item WHERE i.seller = 7",
+        "SELECT count(*)::text FROM visits v JOIN items i ON i.id = v.item WHERE i.seller = 7",
+        "SELECT count(*)::text FROM \"Billing\".\"Order; Lines\" WHERE \"user\" = 7",
+    ] {
+        let source = lab.value(&lab.source, of_seven).await;
+        assert_ne!(source, "0");
+        assert_eq!(lab.value(&lab.target, of_seven).await, source, "{of_seven}");
+    }
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn the_same_rows_come_again_and_a_higher_rate_keeps_them() {
+    let Some(lab) = Lab::with(SHOP).await else { return };
+    let items = "SELECT string_agg(id::text, ',' ORDER BY id) FROM items WHERE seller IN
+        (SELECT seller FROM items GROUP BY 1 HAVING count(*) >= 3)";
+    lab.sample(CONFIG).await.expect("the sample is taken");
+    let first = lab.value(&lab.target, items).await;
+    lab.execute(
+        &lab.source,
+        "INSERT INTO people (handle, email, profile, password_hash)
+         SELECT 'n' || i, 'n' || i || '@mail.example', '{}', 'x' FROM generate_series(1, 50) i",
+    )
+    .await;
+    lab.sample(CONFIG).await.expect("the sample is taken again");
+    assert_eq!(lab.value(&lab.target, items).await, first);
+    lab.sample(&CONFIG.replace("20%", "45%")).await.expect("a larger sample is taken");
+    let larger = lab.value(&lab.target, "SELECT string_agg(id::text, ',' ORDER BY id) FROM items").await;
+    let larger: Vec<&str> = larger.split(',').collect();
+    assert!(first.split(',').all(|id| larger.contains(&id)));
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn nothing_that_is_masked_is_found_in_the_target() {
+    let Some(lab) = Lab::with(SHOP).await else { return };
+    lab.sample(CONFIG).await.expect("the sample is taken");
+    for (what, originals) in [
+        ("people::text", r"@mail\.example|@spare\.example|\+44 20|10\.0\.[01]\.|key_|dark.*@spare"),
+        ("reviews::text", r"@mail\.example"),
+    ] {
+        let table = what.split("::").next().unwrap();
+        let sql = format!("SELECT string_agg({what}, '; ') FROM {table} WHERE {what} ~ '{originals}'");
+        assert_eq!(lab.value(&lab.target, &sql).await, "");
+    }
+    // What follows from a masked value follows from the fake.
+    let hosts = "SELECT string_agg(DISTINCT email_host, ',') FROM people";
+    assert_eq!(lab.value(&lab.target, hosts).await, "mail.invalid");
+    // A known password, equal handles at both ends of a key, and documents keep the rest.
+    let password = "SELECT string_agg(DISTINCT left(password_hash, 4), ',') FROM people";
+    assert_eq!(lab.value(&lab.target, password).await, "$2b$");
+    let themes = "SELECT string_agg(DISTINCT profile->>'theme', ',') FROM people";
+    assert_eq!(lab.value(&lab.target, themes).await, "dark");
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn the_source_is_only_read() {
+    let Some(lab) = Lab::with(SHOP).await else { return };
+    // Who may only read, and has nothing else.
+    let role = format!("reader-{}", lab.source);
+    lab.execute(
+        &lab.source,
+        &format!(
+            "CREATE ROLE \"{role}\" LOGIN; GRANT USAGE ON SCHEMA public, \"Billing\" TO \"{role}\";
+             GRANT SELECT ON ALL TABLES IN SCHEMA public, \"Billing\" TO \"{role}\";
+             GRANT SELECT ON ALL SEQUENCES IN SCHEMA public, \"Billing\" TO \"{role}\"",
+        ),
+    )
+    .await;
+    let config = shiplap_data::config::Config::parse(CONFIG).unwrap();
+    let source = lab.server_as(&lab.source, &role);
+    let job = shiplap_data::app::Job {
+        source: &source,
+        config: &config,
+        secret: crate::lab::KEY,
+        sessions: 2,
+        listener: &|_| (),
+    };
+    let before = lab.value(&lab.source, "SELECT pg_current_xact_id()::text").await;
+    shiplap_data::app::sample(&job, &lab.server(&lab.target)).await.expect("SELECT is enough");
+    let rows = "SELECT count(*)::text FROM people";
+    assert_ne!(lab.value(&lab.target, rows).await, "0");
+    assert_ne!(before, "");
+    lab.execute(&lab.source, &format!("DROP OWNED BY \"{role}\"; DROP ROLE \"{role}\"")).await;
+    lab.end().await;
+}
