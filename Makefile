@@ -1,5 +1,6 @@
 # make build   the release binary
-# make check   format, lints, licences and the tests that need no engine
+# make check   format, lints, licences and the tests that need no engine (those of databases start
+#              a PostgreSQL of their own where its programs are installed)
 # make test    check, and the tests on a real engine (started if none answers: Debian, root)
 # make test-faults   kill it anywhere, break engine and edge: everything, under 20 minutes (UPDATE=1
 #              writes docs/faults.md)
@@ -10,7 +11,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: build check fmt lint deny unit engine-tests test test-faults faults-fake demo bench
+.PHONY: build check fmt lint deny unit engine-tests postgres test test-faults faults-fake demo bench
 
 # Cargo writes to target/TRIPLE since .cargo/config.toml names a target.
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
@@ -74,7 +75,11 @@ engine-tests:
 	export COMPOSE SHIPLAP_COMPOSE_PEER="$$COMPOSE"; \
 	$(RUN_ENGINE_TESTS)
 
-test: check engine-tests
+# PostgreSQL's programs, for the tests of crates/data; without them those say so and pass.
+postgres:
+	scripts/postgres-up || true
+
+test: postgres check engine-tests
 	@echo "make test: all passed"
 
 # Those of the fault suite mostly wait, so three share two cores.

@@ -31,6 +31,8 @@ pub struct Job<'a> {
     pub secret: &'a [u8],
     /// Sessions that work at the same time, on each side.
     pub sessions: usize,
+    /// Keys in one statement, at most: [`crate::postgres::KEYS_AT_ONCE`].
+    pub keys_at_once: usize,
     /// Who is told how it goes.
     pub listener: &'a dyn Listener,
 }
@@ -47,7 +49,7 @@ impl Job<'_> {
     /// Opens the source and reads its schema.
     async fn begin(&self) -> Result<(Source, Schema), Problem> {
         self.tell(Event::Begins(Stage::Schema));
-        let source = Source::open(self.source, self.sessions).await?;
+        let source = Source::open(self.source, self.sessions, self.keys_at_once).await?;
         let schema = source.schema().await?;
         Ok((source, schema))
     }

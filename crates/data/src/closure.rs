@@ -72,6 +72,9 @@ pub enum Ask {
     LeafParents(TableId),
 }
 
+/// Which key of which table.
+type KeyOfTable = (TableId, usize);
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Begin,
@@ -91,13 +94,13 @@ pub struct Closure<'a> {
     /// For each edge, how many of the parent's rows its children were asked for.
     followed: Vec<usize>,
     /// Rows that wait for a parent to be chosen, by table, key and its value.
-    waiting: HashMap<(TableId, usize), HashMap<Key, Vec<(TableId, Row)>>>,
+    waiting: HashMap<KeyOfTable, HashMap<Key, Vec<(TableId, Row)>>>,
     /// Rows of which only some are taken for each parent, with their draws.
     ranked: BTreeMap<EdgeId, HashMap<Key, Vec<(u64, Row)>>>,
     /// Parents that must be in, by table and key, with the first edge that wants them.
-    wanted: BTreeMap<(TableId, usize), IndexMap<Key, EdgeId>>,
+    wanted: BTreeMap<KeyOfTable, IndexMap<Key, EdgeId>>,
     /// Those that were asked for in the last batch.
-    sought: BTreeMap<(TableId, usize), IndexMap<Key, EdgeId>>,
+    sought: BTreeMap<KeyOfTable, IndexMap<Key, EdgeId>>,
     /// How many extra rows each edge brought.
     growth: Vec<u64>,
     /// How many keys each edge wanted that no row has.
@@ -351,7 +354,7 @@ impl<'a> Closure<'a> {
     }
 
     /// A parent that the row requires and that is not chosen.
-    fn lacks(&self, table: TableId, row: &Row) -> Option<((TableId, usize), Key)> {
+    fn lacks(&self, table: TableId, row: &Row) -> Option<(KeyOfTable, Key)> {
         let out = &self.rules.table(table).out;
         out.iter().zip(&row.refers).find_map(|(&edge, parent)| {
             let edge = self.rules.edge(edge);

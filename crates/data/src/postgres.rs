@@ -7,6 +7,7 @@ mod error;
 mod filling;
 mod keys;
 mod look;
+mod search;
 mod server;
 mod source;
 mod statement;
@@ -15,7 +16,8 @@ mod transfer;
 
 pub use error::Error;
 pub use filling::Filling;
+pub use search::Leak;
 pub use server::Server;
-pub use source::Source;
+pub use source::{KEYS_AT_ONCE, Source};
 pub use target::Target;
 pub use transfer::{RowPlan, Transferred};

@@ -1,17 +1,19 @@
 //! Which columns look personal and have no rule, and what the schema was when somebody looked.
 
+use std::sync::Arc;
+
 use indexmap::IndexMap;
 
 use super::{Event, Job, Problem, Stage};
 use crate::config::Config;
-use crate::mask::{self, Decisions, Unclassified};
+use crate::mask::{self, Decisions, Originals, Unclassified};
 use crate::postgres::{RowPlan, Source};
 use crate::schema::{Schema, TableId};
 
 /// Bytes of a table's fingerprint: enough that no change goes unnoticed by chance.
 const FINGERPRINT_BYTES: usize = 6;
 
-/// Decides what becomes of every column.
+/// Decides what becomes of every column; the second will hold what was masked.
 ///
 /// # Errors
 /// [`Problem::Unclassified`] if a column looks personal or secret and has no rule,
@@ -20,7 +22,7 @@ pub(super) async fn row_plans(
     job: &Job<'_>,
     source: &Source,
     schema: &Schema,
-) -> Result<Vec<RowPlan>, Problem> {
+) -> Result<(Vec<RowPlan>, Arc<Originals>), Problem> {
     let decisions = Decisions::read(schema, job.config).map_err(Problem::Configuration)?;
     let open = open(job, source, schema, &decisions).await?;
     if open.iter().any(|column| !column.generated) {
@@ -31,7 +33,8 @@ pub(super) async fn row_plans(
     let mut chance = [0; 32];
     fill_with_chance(&mut chance);
     let cells = decisions.cells(schema, job.secret, &chance).map_err(Problem::Configuration)?;
-    Ok(cells.into_iter().map(|(columns, cells)| RowPlan { columns, cells }).collect())
+    let plan = |(columns, cells)| RowPlan { columns, cells };
+    Ok((cells.tables.into_iter().map(plan).collect(), cells.originals))
 }
 
 /// Columns that look personal or secret and have no rule.

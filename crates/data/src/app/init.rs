@@ -1,26 +1,34 @@
 //! Writing a configuration from what the source's schema holds.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
-use super::{Job, Problem, columns};
+use super::{Event, Job, Problem, Stage, columns};
+use crate::closure::Selection;
 use crate::config::{Config, Policy};
 use crate::mask::{self, Decisions, yaml_key};
-use crate::postgres::Source;
-use crate::rules::{Mode, Rules, resolve};
+use crate::rules::{Edge, EdgeId, Mode, Rules, resolve};
 use crate::schema::{Schema, TableId};
+
+/// A reference that brings more than one in so many of its parent's rows is worth a word.
+const GROWTH_WORTH_A_WORD: u64 = 20;
 
 /// A configuration for this root and rate, with every policy that would hold anyway written out,
 /// and a rule proposed for each column that looks personal.
 pub async fn init(job: &Job<'_>, root: &str, rate: &str) -> Result<String, Problem> {
-    let source = Source::open(job.source, job.sessions).await?;
-    let schema = source.schema().await?;
+    let (source, schema) = job.begin().await?;
     let head = format!("sample:\n  root: {{ table: {}, rate: {rate} }}\n", yaml_key(root));
     let config = Config::parse(&head).map_err(|problem| Problem::Configuration(vec![problem]))?;
     let decisions = Decisions::read(&schema, &config).map_err(Problem::Configuration)?;
     let open = columns::open(job, &source, &schema, &decisions).await?;
     let mut text = head;
     match resolve(&schema, &config) {
-        Ok(rules) => tables(&schema, &rules, &mut text),
+        Ok(rules) => {
+            let rules = Arc::new(rules);
+            job.tell(Event::Begins(Stage::Keys));
+            let selection = source.close(&schema, &rules, job.chance()).await?;
+            tables(&schema, &selection, &mut text);
+        }
         Err(problems) => {
             // The rest is worth having, and these say what is to be added.
             for problem in problems {
@@ -34,7 +42,8 @@ pub async fn init(job: &Job<'_>, root: &str, rate: &str) -> Result<String, Probl
     Ok(text)
 }
 
-fn tables(schema: &Schema, rules: &Rules, text: &mut String) {
+fn tables(schema: &Schema, selection: &Selection, text: &mut String) {
+    let rules = selection.rules();
     text.push_str("  tables:\n");
     for (at, table) in rules.tables.iter().enumerate() {
         let name = yaml_key(&schema.tables[at].name.to_string());
@@ -46,7 +55,27 @@ fn tables(schema: &Schema, rules: &Rules, text: &mut String) {
         if let Some(line) = line {
             writeln!(text, "    {name}: {line}").expect("a string takes everything");
         }
+        for growth in growths(schema, selection, TableId(at)) {
+            writeln!(text, "    # {growth}").expect("a string takes everything");
+        }
     }
+}
+
+/// What is worth a second thought: references that bring many rows that nobody asked for.
+fn growths(schema: &Schema, selection: &Selection, table: TableId) -> Vec<String> {
+    let rules = selection.rules();
+    let out = rules.table(table).out.iter().map(|&id| (id, rules.edge(id)));
+    let growing = out.filter(|(id, edge)| {
+        edge.policy == Policy::Pull
+            && selection.growth(*id) * GROWTH_WORTH_A_WORD > schema.table(edge.parent).rows
+    });
+    let word = |(id, edge): (EdgeId, &Edge)| {
+        let parent = &schema.table(edge.parent).name;
+        let other = if edge.emptied.is_empty() { "require" } else { "null" };
+        let growth = selection.growth(id);
+        format!("{} brings {growth} more rows of {parent}; `{other}` would not", edge.label)
+    };
+    growing.map(word).collect()
 }
 
 /// `{ via: post_id, author_id: pull }`

@@ -25,6 +25,8 @@ pub enum Problem {
     },
     /// The plan passes what the configuration allows.
     Limits(Vec<String>),
+    /// Columns that were kept hold values that were masked elsewhere: these, in so many rows.
+    Leaks(Vec<(String, u64)>),
     /// The world.
     World(Error),
 }

@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::{Event, Job, Problem, Stage, columns, plan};
 use crate::closure::Selection;
-use crate::postgres::{Filling, RowPlan, Server, Source, Target, Transferred};
+use crate::mask::{self, Originals};
+use crate::postgres::{Filling, Leak, RowPlan, Server, Source, Target, Transferred};
 use crate::rules::Mode;
 use crate::schema::{Schema, TableId};
 
@@ -41,7 +42,7 @@ pub struct TableReport {
 pub async fn sample(job: &Job<'_>, target: &Server) -> Result<Report, Problem> {
     let (source, schema) = job.begin().await?;
     // First, so that somebody with an empty configuration learns what is at stake.
-    let plans = columns::row_plans(job, &source, &schema).await?;
+    let masks = columns::row_plans(job, &source, &schema).await?;
     let rules = job.rules(&schema)?;
     job.tell(Event::Begins(Stage::Keys));
     let selection = source.close(&schema, &rules, job.chance()).await?;
@@ -54,10 +55,12 @@ pub async fn sample(job: &Job<'_>, target: &Server) -> Result<Report, Problem> {
     }
     job.tell(Event::Begins(Stage::Definition));
     let mut new = Target::create(target, &source).await?;
-    match fill(job, &source, &schema, Arc::new(selection), plans, &mut new).await {
+    match fill(job, &source, &schema, Arc::new(selection), masks, &mut new).await {
         Ok(report) => {
             job.tell(Event::Begins(Stage::Swap));
-            new.swap().await?;
+            if let Some(error) = new.swap().await? {
+                job.tell(Event::Note(format!("{error}; the next run does it")));
+            }
             Ok(report)
         }
         Err(problem) => {
@@ -74,7 +77,7 @@ async fn fill(
     source: &Source,
     schema: &Schema,
     selection: Arc<Selection>,
-    plans: Vec<RowPlan>,
+    (plans, originals): (Vec<RowPlan>, Arc<Originals>),
     new: &mut Target,
 ) -> Result<Report, Problem> {
     let mut filling = Filling::begin(source, new, job.sessions).await?;
@@ -98,13 +101,18 @@ async fn fill(
     };
     let tables: Vec<(TableId, RowPlan)> =
         tables.into_iter().map(|id| (id, plans[id.0].clone())).collect();
-    let transferred = filling.rows(schema, &selection, tables, copied).await?;
+    let transferred = filling.rows(schema, &selection, tables.clone(), copied).await?;
     job.tell(Event::Begins(Stage::Constraints));
     filling.constrain().await?;
     job.tell(Event::Begins(Stage::Finishing));
     filling.finish().await?;
     job.tell(Event::Begins(Stage::Verifying));
     filling.verify().await?;
+    let leaks = filling.leaks(schema, &tables, &originals).await?;
+    if !leaks.is_empty() {
+        let told = |leak: Leak| (mask::column_name(schema, leak.table, leak.column), leak.rows);
+        return Err(Problem::Leaks(leaks.into_iter().map(told).collect()));
+    }
     Ok(report(schema, transferred))
 }
 

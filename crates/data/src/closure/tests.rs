@@ -296,7 +296,7 @@ impl World {
 
     fn until_stable(
         &self,
-        sets: &mut Vec<BTreeSet<usize>>,
+        sets: &mut [BTreeSet<usize>],
         holds: impl Fn(&[BTreeSet<usize>], usize, usize, &Row) -> bool,
     ) {
         loop {

@@ -8,6 +8,7 @@ use super::cell::{Cell, Derivation};
 use super::class::Class;
 use super::classify::Finding;
 use super::fake::{Faker, Widths};
+use super::originals::Originals;
 use super::value::ColumnMask;
 use crate::config::{Config, MaskRule, SampleConfig, TableMode, place};
 use crate::diagnostic::{Diagnostic, Place};
@@ -27,6 +28,14 @@ pub struct Decisions {
     /// By table and column.
     rules: BTreeMap<(usize, usize), (Rule, Option<Place>)>,
     without_rows: Vec<bool>,
+}
+
+/// What becomes of all columns.
+pub struct Cells {
+    /// For each table, the columns that are copied, and what becomes of each.
+    pub tables: Vec<(Vec<usize>, Vec<Cell>)>,
+    /// Fills with what is masked.
+    pub originals: Arc<Originals>,
 }
 
 /// `users.email`
@@ -128,7 +137,7 @@ impl Decisions {
         schema: &Schema,
         secret: &[u8],
         chance: &[u8; 32],
-    ) -> Result<Vec<(Vec<usize>, Vec<Cell>)>, Vec<Diagnostic>> {
+    ) -> Result<Cells, Vec<Diagnostic>> {
         let faker = Arc::new(Faker::new(secret, chance, self.widths(schema)));
         let mut problems = Vec::new();
         let mut tables = Vec::new();
@@ -150,7 +159,8 @@ impl Decisions {
             }
             tables.push((copied, cells));
         }
-        if problems.is_empty() { Ok(tables) } else { Err(problems) }
+        let originals = faker.originals().clone();
+        if problems.is_empty() { Ok(Cells { tables, originals }) } else { Err(problems) }
     }
 
     fn cell(

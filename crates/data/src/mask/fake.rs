@@ -2,8 +2,10 @@
 //! key, so that joins over addresses and names hold; without the key nobody can tell what it was.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use super::class::Class;
+use super::originals::Originals;
 use super::permute::Permutation;
 use super::shape::shaped;
 
@@ -89,6 +91,7 @@ pub struct Faker {
     hash_keys: Vec<(Class, [u8; 32])>,
     permutations: Vec<(Class, Permutation)>,
     widths: Widths,
+    originals: Arc<Originals>,
 }
 
 /// Classes with keys of their own.
@@ -131,7 +134,13 @@ impl Faker {
             permutations: hash_keys.iter().map(permutation).collect(),
             hash_keys: hash_keys.to_vec(),
             widths,
+            originals: Arc::default(),
         }
+    }
+
+    /// What was masked so far.
+    pub fn originals(&self) -> &Arc<Originals> {
+        &self.originals
     }
 
     fn permutation(&self, class: Class) -> &Permutation {
@@ -154,6 +163,7 @@ impl Faker {
 
     /// Fakes a text of a class. Free text and JSON are walked elsewhere.
     pub fn text(&self, class: Class, value: &str, max_chars: Option<u32>, out: &mut Vec<u8>) {
+        self.originals.remember(class, value);
         match class {
             Class::Email if value.contains('@') => self.email(value, out),
             Class::Phone => self.phone(value, out),
@@ -251,6 +261,7 @@ impl Faker {
 
     /// Another address: a bijection for IPv4; for IPv6, in the range for documentation.
     pub fn ip(&self, ip: IpAddr) -> IpAddr {
+        self.originals.remember(Class::Ip, &ip.to_string());
         match ip {
             IpAddr::V4(v4) => {
                 let value = u64::from(u32::from(v4));

@@ -25,6 +25,8 @@ pub struct ColumnMask {
     max_chars: Option<u32>,
     /// The same for all rows.
     set: Option<Arc<str>>,
+    /// Whether NULL stands for a secret.
+    was_secret: bool,
 }
 
 /// A value that cannot be masked in its column.
@@ -47,6 +49,7 @@ impl ColumnMask {
     /// If values of its type cannot be.
     pub fn new(faker: &Arc<Faker>, class: Class, column: &Column) -> Result<Self, Unmaskable> {
         // Nothing of a secret is needed where nothing may stand.
+        let was_secret = class == Class::Secret;
         let class = match class {
             Class::Secret if column.nullable && !column.checked => Class::Null,
             other => other,
@@ -63,6 +66,7 @@ impl ColumnMask {
             kind: column.kind.clone(),
             max_chars: column.max_chars,
             set: None,
+            was_secret,
         })
     }
 
@@ -88,6 +92,9 @@ impl ColumnMask {
             return Ok(true);
         }
         if self.class == Class::Null {
+            if let (true, Ok(text)) = (self.was_secret, std::str::from_utf8(value)) {
+                self.faker.originals().remember(Class::Secret, text);
+            }
             return Ok(false);
         }
         self.value(&self.kind, value, out)?;

@@ -8,11 +8,13 @@ use tokio::task::JoinSet;
 
 use super::dump::Definition;
 use super::error::Error;
+use super::search::{Leak, search};
 use super::source::Source;
-use super::target::Target;
+use super::target::{Target, views};
 use super::transfer::{RowPlan, Transfer, Transferred};
 use crate::closure::Selection;
-use crate::schema::{Schema, TableId};
+use crate::mask::Originals;
+use crate::schema::{Schema, TableId, TableName};
 
 /// A new database under way.
 pub struct Filling<'a> {
@@ -20,6 +22,10 @@ pub struct Filling<'a> {
     target: &'a Target,
     definition: Definition,
     sessions: usize,
+    /// Where the source's sequences were after the snapshot.
+    sequences: Vec<(TableName, i64)>,
+    /// Materialised views that the source has filled.
+    filled_views: Vec<TableName>,
 }
 
 impl<'a> Filling<'a> {
@@ -30,11 +36,14 @@ impl<'a> Filling<'a> {
         sessions: usize,
     ) -> Result<Self, Error> {
         let definition = Definition::of(source).await?;
+        let sequences = source.sequences().await?;
+        let filled_views = views(source.first(), "AND c.relispopulated").await?;
         target.prepare(&definition, sessions).await?;
-        Ok(Self { source, target, definition, sessions })
+        Ok(Self { source, target, definition, sessions, sequences, filled_views })
     }
 
-    /// Copies the rows of all tables, several at a time, in any order.
+    /// Copies the rows of all tables, several at a time, in any order. Then the source is no longer
+    /// needed, and its snapshot ends.
     pub async fn rows(
         &mut self,
         schema: &Schema,
@@ -74,6 +83,7 @@ impl<'a> Filling<'a> {
             copied(id, &done);
             transferred.push((id, done));
         }
+        self.source.end().await?;
         Ok(transferred)
     }
 
@@ -84,13 +94,23 @@ impl<'a> Filling<'a> {
 
     /// Sequences, materialised views, statistics.
     pub async fn finish(&self) -> Result<(), Error> {
-        self.target.sequences(self.source).await?;
-        self.target.views(self.source).await?;
+        self.target.sequences(&self.sequences).await?;
+        self.target.views(&self.filled_views).await?;
         self.target.analyze().await
     }
 
     /// Whether the new database is as it must be.
     pub async fn verify(&self) -> Result<(), Error> {
         self.target.verify().await
+    }
+
+    /// Kept columns with values that were masked elsewhere.
+    pub async fn leaks(
+        &self,
+        schema: &Schema,
+        tables: &[(TableId, RowPlan)],
+        originals: &Arc<Originals>,
+    ) -> Result<Vec<Leak>, Error> {
+        search(self.target.sessions(), schema, tables, originals).await
     }
 }

@@ -17,7 +17,7 @@ use super::statement::Statements;
 use crate::chance::Chance;
 use crate::closure::{Ask, Closure, Row, Selection};
 use crate::rules::{EdgeId, Rules};
-use crate::schema::{Schema, TableId};
+use crate::schema::{Schema, TableId, TableName};
 
 /// What each session is told: names mean what the catalogs say, no row is hidden silently, and
 /// nobody waits for us behind a lock that we wait for.
@@ -31,6 +31,9 @@ SET LOCAL timezone = 'UTC'; SET LOCAL extra_float_digits = 3; SET LOCAL bytea_ou
 const OLDEST: i32 = 120_000;
 /// From here on arrays in conditions are hashed.
 const HASHES_ARRAYS: i32 = 140_000;
+/// Keys in one statement, at most: a server holds some 300 bytes for each while it runs. Where
+/// there are more, rows are read without a condition and chosen here.
+pub const KEYS_AT_ONCE: usize = 300_000;
 /// Rows of keys that go to the closure together.
 const BATCH: usize = 1_024;
 /// Batches that may wait for the closure.
@@ -41,13 +44,19 @@ pub struct Source {
     server: Server,
     version: i32,
     snapshot: String,
+    keys_at_once: usize,
     /// The first exported the snapshot, which lasts as long as its transaction.
     sessions: Vec<Arc<Client>>,
 }
 
 impl Source {
-    /// Takes a snapshot, with this many sessions besides.
-    pub async fn open(server: &Server, sessions: usize) -> Result<Self, Error> {
+    /// Takes a snapshot, with this many sessions besides. Statements hold at most `keys_at_once`
+    /// keys, such as [`KEYS_AT_ONCE`].
+    pub async fn open(
+        server: &Server,
+        sessions: usize,
+        keys_at_once: usize,
+    ) -> Result<Self, Error> {
         let doing = || format!("taking a snapshot of {server}");
         let first = server.connect().await?;
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
@@ -59,8 +68,13 @@ impl Source {
             let cause = format!("it is PostgreSQL {}, and 12 is the oldest", version / 10_000);
             return Err(Error::said(doing(), cause));
         }
-        let mut source =
-            Self { server: server.clone(), version, snapshot, sessions: vec![Arc::new(first)] };
+        let mut source = Self {
+            server: server.clone(),
+            version,
+            snapshot,
+            keys_at_once,
+            sessions: vec![Arc::new(first)],
+        };
         for _ in 0..sessions {
             let client = server.connect().await?;
             let join = format!("{begin}; SET TRANSACTION SNAPSHOT '{}'", source.snapshot);
@@ -95,6 +109,35 @@ impl Source {
         &self.sessions[1..]
     }
 
+    /// Ends the snapshot, so that the source may tidy up behind itself again.
+    pub(super) async fn end(&self) -> Result<(), Error> {
+        for session in &self.sessions {
+            session.batch_execute("COMMIT").await.doing(|| "ending the snapshot".to_owned())?;
+        }
+        Ok(())
+    }
+
+    /// Where sequences are; those that were never used are left out.
+    pub(super) async fn sequences(&self) -> Result<Vec<(TableName, i64)>, Error> {
+        let doing = || "reading sequences".to_owned();
+        let read = "SELECT s.schemaname::text, s.sequencename::text, s.last_value,
+                has_sequence_privilege(format('%I.%I', s.schemaname, s.sequencename), 'SELECT,USAGE')
+            FROM pg_sequences s WHERE NOT EXISTS (SELECT FROM pg_depend d
+                WHERE d.classid = 'pg_class'::regclass AND d.deptype = 'e'
+                AND d.objid = format('%I.%I', s.schemaname, s.sequencename)::regclass)";
+        let mut values = Vec::new();
+        for row in self.first().query(read, &[]).await.doing(doing)? {
+            let name = TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1));
+            if !row.get::<_, bool>(3) {
+                let name = name.sql();
+                let cause = format!("not allowed: GRANT SELECT ON SEQUENCE {name} TO the role");
+                return Err(Error::said(doing(), cause));
+            }
+            values.extend(row.get::<_, Option<i64>>(2).map(|value| (name, value)));
+        }
+        Ok(values)
+    }
+
     /// The schema.
     ///
     /// # Errors
@@ -104,7 +147,12 @@ impl Source {
     }
 
     pub(super) fn statements<'a>(&self, schema: &'a Schema, rules: &'a Rules) -> Statements<'a> {
-        Statements { schema, rules, hashes_arrays: self.version >= HASHES_ARRAYS }
+        Statements {
+            schema,
+            rules,
+            hashes_arrays: self.version >= HASHES_ARRAYS,
+            keys_at_once: self.keys_at_once,
+        }
     }
 
     /// Finds out which rows the rules take, by reading keys only, and only those that matter.

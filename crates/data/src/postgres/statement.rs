@@ -7,9 +7,6 @@ use crate::key::Key;
 use crate::rules::{EdgeId, KeyColumns, KeyPart, Mode, Rules};
 use crate::schema::{KeyKind, Schema, TableId, literal, quoted};
 
-/// Keys in one statement. A server holds some 300 bytes for each while it runs.
-pub(super) const KEYS_PER_STATEMENT: usize = 300_000;
-
 /// Below this share of a table's rows, an index is worth its scattered reads.
 const INDEX_WORTH: u64 = 30;
 
@@ -19,6 +16,8 @@ pub(super) struct Statements<'a> {
     pub rules: &'a Rules,
     /// Whether `= ANY (array)` is looked up in a hash table (PostgreSQL 14) and not one by one.
     pub hashes_arrays: bool,
+    /// Keys in one statement, at most.
+    pub keys_at_once: usize,
 }
 
 /// Which rows a statement returns.
@@ -66,7 +65,7 @@ impl Statements<'_> {
     }
 
     fn by_keys(&self, table: TableId, columns: &KeyColumns, keys: &[Key]) -> Vec<String> {
-        let chunks = keys.chunks(KEYS_PER_STATEMENT);
+        let chunks = keys.chunks(self.keys_at_once);
         let condition = |chunk: &[Key]| self.among(table, columns, chunk.iter(), chunk.len());
         chunks.map(|chunk| self.rows(table, Some(&condition(chunk)), "false")).collect()
     }
@@ -114,7 +113,7 @@ impl Statements<'_> {
         if self.rules.table(leaf).mode == Mode::All {
             return Ok(None);
         }
-        let mut room = KEYS_PER_STATEMENT;
+        let mut room = self.keys_at_once;
         let mut among = |id: EdgeId| {
             let edge = self.rules.edge(id);
             let keys = core_parents(id);
@@ -154,13 +153,13 @@ impl Statements<'_> {
             }
             (false, Mode::Root | Mode::Reached) => {
                 let rows = selection.rows(table);
-                match rows.len() {
-                    0..=KEYS_PER_STATEMENT => {
+                match rows.len() <= self.keys_at_once {
+                    true => {
                         let rows: Vec<&Key> = rows.collect();
                         let identity = &rules.keys[0];
                         Ok(Some(self.among(table, identity, rows.iter().copied(), rows.len())))
                     }
-                    _ => Err(TooManyKeys),
+                    false => Err(TooManyKeys),
                 }
             }
         };

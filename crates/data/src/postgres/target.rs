@@ -22,6 +22,8 @@ const MARK_OLD: &str = "shiplap data: replaced by a newer sample; dropped by the
 const SWAP_TRIES: u32 = 20;
 /// Between two tries.
 const SWAP_PAUSE: Duration = Duration::from_millis(250);
+/// Sequences that are set by one statement.
+const SEQUENCES_AT_ONCE: usize = 100;
 /// The longest name of a database, in bytes.
 const NAME_BYTES: usize = 63;
 
@@ -108,50 +110,31 @@ impl Target {
     }
 
     /// Sequences go on where the source's are, so that no new row meets a copied one.
-    pub(super) async fn sequences(&self, source: &Source) -> Result<(), Error> {
-        let doing = || "setting sequences".to_owned();
-        let read = "SELECT s.schemaname::text, s.sequencename::text, s.last_value,
-                has_sequence_privilege(format('%I.%I', s.schemaname, s.sequencename), 'SELECT,USAGE')
-            FROM pg_sequences s WHERE NOT EXISTS (SELECT FROM pg_depend d
-                WHERE d.classid = 'pg_class'::regclass AND d.deptype = 'e'
-                AND d.objid = format('%I.%I', s.schemaname, s.sequencename)::regclass)";
-        let mut calls = Vec::new();
-        for row in source.first().query(read, &[]).await.doing(doing)? {
-            let name = TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1));
-            if !row.get::<_, bool>(3) {
-                let cause =
-                    format!("not allowed: GRANT SELECT ON SEQUENCE {} TO the role", name.sql());
-                return Err(Error::said(doing(), cause));
-            }
-            if let Some(value) = row.get::<_, Option<i64>>(2) {
-                calls.push(format!("setval({}::regclass, {value})", literal(&name.sql())));
-            }
-        }
-        for part in calls.chunks(100) {
-            let sql = format!("SELECT {}", part.join(", "));
-            self.sessions[0].simple_query(&sql).await.doing(doing)?;
+    pub(super) async fn sequences(&self, values: &[(TableName, i64)]) -> Result<(), Error> {
+        let call = |(name, value): &(TableName, i64)| {
+            format!("setval({}::regclass, {value})", literal(&name.sql()))
+        };
+        for part in values.chunks(SEQUENCES_AT_ONCE) {
+            let calls: Vec<String> = part.iter().map(call).collect();
+            let sql = format!("SELECT {}", calls.join(", "));
+            let set = self.sessions[0].simple_query(&sql).await;
+            set.doing(|| "setting sequences".to_owned())?;
         }
         Ok(())
     }
 
-    /// Fills materialised views that the source has filled, in the order of their making, which is
-    /// that of what they need.
-    pub(super) async fn views(&self, source: &Source) -> Result<(), Error> {
+    /// Fills these materialised views, in the order of their making, which is that of what they
+    /// need.
+    pub(super) async fn views(&self, filled: &[TableName]) -> Result<(), Error> {
         let doing = || "filling materialised views".to_owned();
-        let list = "SELECT n.nspname::text, c.relname::text FROM pg_class c
-            JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'm'";
-        let filled = format!("{list} AND c.relispopulated");
-        let names = |rows: Vec<tokio_postgres::Row>| -> Vec<TableName> {
-            rows.iter().map(|r| TableName::new(r.get::<_, &str>(0), r.get::<_, &str>(1))).collect()
-        };
-        let filled = names(source.first().query(&filled, &[]).await.doing(doing)?);
         let client = &self.sessions[0];
-        let ordered = format!("{list} ORDER BY c.oid");
-        for view in names(client.query(&ordered, &[]).await.doing(doing)?) {
+        for view in views(client, "ORDER BY c.oid").await? {
             if filled.contains(&view) {
-                let refresh = format!("REFRESH MATERIALIZED VIEW {}", view.sql());
                 // Queries of views may rely on the usual search path.
-                let refresh = format!("RESET search_path; {refresh}; SET search_path = ''");
+                let refresh = format!(
+                    "RESET search_path; REFRESH MATERIALIZED VIEW {}; SET search_path = ''",
+                    view.sql()
+                );
                 client.batch_execute(&refresh).await.doing(doing)?;
             }
         }
@@ -178,8 +161,9 @@ impl Target {
         Err(Error::said(doing(), format!("not valid: {}", broken.join(", "))))
     }
 
-    /// Puts the new database in the place of the old one, at once or not at all.
-    pub async fn swap(self) -> Result<(), Error> {
+    /// Puts the new database in the place of the old one, at once or not at all. When that is
+    /// done, what may still go wrong is dropping the old one.
+    pub async fn swap(self) -> Result<Option<Error>, Error> {
         let name = self.server.database().to_owned();
         let doing = || format!("putting the new database in the place of `{name}`");
         let Self { server, maintenance, sessions, new, old_name } = self;
@@ -217,7 +201,7 @@ impl Target {
                 }
             }
         }
-        drop_ours(&server, &maintenance, &old_name, MARK_OLD).await
+        Ok(drop_ours(&server, &maintenance, &old_name, MARK_OLD).await.err())
     }
 
     /// Drops the new database after a failure; the old one was never touched.
@@ -226,6 +210,17 @@ impl Target {
         drop(sessions);
         drop_ours(&server, &maintenance, new.database(), MARK).await
     }
+}
+
+/// Materialised views.
+pub(super) async fn views(client: &Client, which: &str) -> Result<Vec<TableName>, Error> {
+    let list = format!(
+        "SELECT n.nspname::text, c.relname::text FROM pg_class c
+         JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'm' {which}"
+    );
+    let rows = client.query(&list, &[]).await;
+    let rows = rows.doing(|| "reading materialised views".to_owned())?;
+    Ok(rows.iter().map(|r| TableName::new(r.get::<_, &str>(0), r.get::<_, &str>(1))).collect())
 }
 
 /// Drops a database if it says that it is ours.

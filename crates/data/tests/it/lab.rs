@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use shiplap_data::app::{self, Event, Job, Problem, Report};
 use shiplap_data::config::Config;
-use shiplap_data::postgres::Server;
+use shiplap_data::postgres::{KEYS_AT_ONCE, Server};
 use tokio_postgres::{Client, NoTls};
 
 /// Names a server to test on: the URL of a superuser and any database.
@@ -142,6 +142,8 @@ pub struct Lab {
     running: Arc<Running>,
     pub source: String,
     pub target: String,
+    /// Keys in one statement.
+    pub keys_at_once: usize,
 }
 
 impl Lab {
@@ -157,7 +159,12 @@ impl Lab {
         };
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = |end: &str| format!("data-{}-{number}-{end}", std::process::id());
-        let lab = Self { running, source: name("source"), target: name("target") };
+        let lab = Self {
+            running,
+            source: name("source"),
+            target: name("target"),
+            keys_at_once: KEYS_AT_ONCE,
+        };
         lab.execute("postgres", &format!("CREATE DATABASE \"{}\"", lab.source)).await;
         lab.execute(&lab.source, sql).await;
         lab.execute(&lab.source, "ANALYZE").await;
@@ -176,7 +183,8 @@ impl Lab {
     }
 
     pub async fn connect(&self, database: &str) -> Client {
-        let mut config: tokio_postgres::Config = self.running.url.parse().expect("the URL is valid");
+        let mut config: tokio_postgres::Config =
+            self.running.url.parse().expect("the URL is valid");
         config.dbname(database);
         // A server that just started may still refuse.
         for _ in 0..100 {
@@ -215,7 +223,14 @@ impl Lab {
     ) -> Result<Report, Problem> {
         let config = Config::parse(config).expect("the test's configuration can be read");
         let source = self.server(&self.source);
-        let job = Job { source: &source, config: &config, secret: KEY, sessions: 2, listener };
+        let job = Job {
+            source: &source,
+            config: &config,
+            secret: KEY,
+            sessions: 2,
+            keys_at_once: self.keys_at_once,
+            listener,
+        };
         app::sample(&job, &self.server(&self.target)).await
     }
 

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use shiplap_data::app::{self, Job, Problem};
 use shiplap_data::config::Config;
 use shiplap_data::diagnostic::Diagnostic;
-use shiplap_data::postgres::Server;
+use shiplap_data::postgres::{KEYS_AT_ONCE, Server};
 
 use super::{Exit, Format};
 
@@ -160,6 +160,7 @@ impl ConfigFile {
             Problem::Unclassified { .. }
             | Problem::Changed { .. }
             | Problem::Limits(_)
+            | Problem::Leaks(_)
             | Problem::World(_) => show::refuse(problem),
         }
     }
@@ -188,7 +189,14 @@ impl Access {
     }
 
     fn job<'a>(&'a self, config: &'a Config, listener: &'a show::Progress) -> Job<'a> {
-        Job { source: &self.source, config, secret: &self.key, sessions: self.sessions, listener }
+        Job {
+            source: &self.source,
+            config,
+            secret: &self.key,
+            sessions: self.sessions,
+            keys_at_once: KEYS_AT_ONCE,
+            listener,
+        }
     }
 }
 

@@ -91,51 +91,49 @@ pub fn plan(plan: &Plan, format: Format) {
         println!("{document:#}");
         return;
     }
+    print!("{}", text(plan));
+}
+
+/// Tables, what grows, what is wrong.
+fn text(plan: &Plan) -> String {
     let width = plan.tables.iter().map(|table| table.table.len()).max().unwrap_or(0);
-    println!(
-        "{:width$}  mode     {:>10} {:>9} {:>9} {:>9}",
-        "table", "source", "core", "extra", "size"
-    );
+    let head = ("mode", "source", "core", "extra", "size");
+    let row = |name: &str, (mode, source, core, extra, size): (&str, &str, &str, &str, &str)| {
+        format!("{name:width$}  {mode:7}  {source:>10} {core:>9} {extra:>9} {size:>9}\n")
+    };
+    let mut text = row("table", head);
     for table in &plan.tables {
-        println!(
-            "{:width$}  {:7}  {:>10} {:>9} {:>9} {:>9}",
-            table.table,
-            table.mode,
-            table.source_rows,
-            table.core_rows,
-            table.extra_rows,
-            size(table.bytes)
-        );
+        let numbers = [table.source_rows, table.core_rows, table.extra_rows].map(|n| n.to_string());
+        let [source, core, extra] = &numbers;
+        text += &row(&table.table, (table.mode, source, core, extra, &size(table.bytes)));
     }
     let rows: u64 = plan.tables.iter().map(TablePlan::rows).sum();
     let bytes: u64 = plan.tables.iter().map(|table| table.bytes).sum();
-    println!("\n{rows} rows, about {} without indexes", size(bytes));
+    text += &format!("\n{rows} rows, about {} without indexes\n", size(bytes));
     let mut growing: Vec<_> = plan.edges.iter().filter(|edge| edge.growth > 0).collect();
     growing.sort_by_key(|edge| std::cmp::Reverse(edge.growth));
     if !growing.is_empty() {
-        println!("\nextra rows, by the reference that brings them first");
-        for edge in growing {
-            println!(
-                "{:>10}  {} -> {} ({})",
-                edge.growth,
-                edge.reference,
-                edge.to,
-                edge.policy.word()
-            );
-        }
+        text += "\nextra rows, by the reference that brings them first\n";
+    }
+    for edge in growing {
+        let (reference, to, policy) = (&edge.reference, &edge.to, edge.policy.word());
+        text += &format!("{:>10}  {reference} -> {to} ({policy})\n", edge.growth);
     }
     for edge in plan.edges.iter().filter(|edge| edge.orphans > 0) {
-        println!("\n! {} keys of {} lead to no row of {}", edge.orphans, edge.reference, edge.to);
+        let (orphans, reference, to) = (edge.orphans, &edge.reference, &edge.to);
+        text += &format!("\n! {orphans} keys of {reference} lead to no row of {to}\n");
     }
     for passed in &plan.passed {
-        println!("\n! more than is allowed: {passed}");
+        text += &format!("\n! more than is allowed: {passed}\n");
     }
     if !plan.unclassified.is_empty() {
-        println!("\n! {} columns look personal and have no rule:", plan.unclassified.len());
-        for (column, why) in &plan.unclassified {
-            println!("    {column}: {why}");
-        }
+        let count = plan.unclassified.len();
+        text += &format!("\n! {count} columns look personal and have no rule:\n");
     }
+    for (column, why) in &plan.unclassified {
+        text += &format!("    {column}: {why}\n");
+    }
+    text
 }
 
 pub fn report(report: &Report, format: Format) {
@@ -192,10 +190,69 @@ pub fn refuse(problem: &Problem) -> Exit {
             }
             REFUSED
         }
+        Problem::Leaks(columns) => {
+            for (column, rows) in columns {
+                eprintln!(
+                    "refused[data/leak]: `{column}` was kept, but {rows} of its rows hold values that were \
+                     masked in other columns"
+                );
+            }
+            eprintln!(
+                "  = help: mask these columns, too; the new database was dropped, the target is as it was"
+            );
+            REFUSED
+        }
         Problem::World(error) => {
             eprintln!("error[data/failed]: {error}");
             eprintln!("  = help: the target is as it was; it is safe to try again");
             Exit::Failed
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shiplap_data::app::EdgePlan;
+    use shiplap_data::config::Policy;
+
+    #[test]
+    fn a_plan_shows_what_comes_and_why() {
+        let table = |table: &str, mode, core_rows, extra_rows| TablePlan {
+            table: table.into(),
+            mode,
+            source_rows: 1000,
+            core_rows,
+            extra_rows,
+            bytes: 1_900_000,
+        };
+        let plan = Plan {
+            tables: vec![table("posts", "reached", 610, 12), table("users", "root", 100, 0)],
+            edges: vec![EdgePlan {
+                reference: "posts.remix_of".into(),
+                to: "posts".into(),
+                policy: Policy::Pull,
+                growth: 12,
+                orphans: 0,
+            }],
+            passed: vec!["722 rows, where `max.rows` is 700".into()],
+            unclassified: vec![("users.email".into(), "by its name".into())],
+        };
+        let expected = "\
+table  mode         source      core     extra      size
+posts  reached        1000       610        12    1.9 MB
+users  root           1000       100         0    1.9 MB
+
+722 rows, about 3.8 MB without indexes
+
+extra rows, by the reference that brings them first
+        12  posts.remix_of -> posts (pull)
+
+! more than is allowed: 722 rows, where `max.rows` is 700
+
+! 1 columns look personal and have no rule:
+    users.email: by its name
+";
+        assert_eq!(text(&plan), expected);
     }
 }
