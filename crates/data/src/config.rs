@@ -26,6 +26,8 @@ pub struct SampleConfig {
     pub root: Option<RootConfig>,
     /// What the plan must not pass.
     pub max: MaxConfig,
+    /// What comes of rows that are there only because others refer to them.
+    pub extra: Extra,
     /// Rules for tables, by name.
     pub tables: IndexMap<String, Spanned<TableRule>>,
     /// What becomes of columns: `table.column`, or `*.column` for all of that name.
@@ -51,6 +53,17 @@ pub struct RootConfig {
     /// Rows for which one of these holds come in any case.
     #[serde(default)]
     pub always: Vec<String>,
+}
+
+/// What comes of rows that are there only because others refer to them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Extra {
+    /// All of their columns, masked like those of other rows.
+    #[default]
+    Real,
+    /// Keys, references and what cannot be empty; the rest is emptied.
+    Stub,
 }
 
 /// What the plan must not pass.

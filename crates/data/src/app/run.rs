@@ -101,7 +101,8 @@ async fn fill(
     };
     let tables: Vec<(TableId, RowPlan)> =
         tables.into_iter().map(|id| (id, plans[id.0].clone())).collect();
-    let transferred = filling.rows(schema, &selection, tables.clone(), copied).await?;
+    let transferred =
+        filling.rows(schema, &selection, tables.clone(), job.config.sample.extra, copied).await?;
     job.tell(Event::Begins(Stage::Constraints));
     filling.constrain().await?;
     job.tell(Event::Begins(Stage::Finishing));

@@ -74,6 +74,12 @@ impl Selection {
         takes_leaf(&self.rules, &self.members, leaf, refers)
     }
 
+    /// Whether the row with this identity is in, but was not chosen.
+    pub fn is_extra(&self, table: TableId, identity: &Key) -> bool {
+        let members = &self.members[table.0];
+        members.row(0, identity).is_some_and(|row| row >= members.core())
+    }
+
     /// Whether the row with this identity is in.
     pub fn has_row(&self, table: TableId, identity: &Key) -> bool {
         self.members[table.0].row(0, identity).is_some()

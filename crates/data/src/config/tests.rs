@@ -3,6 +3,7 @@ use super::*;
 const WHOLE: &str = r#"
 sample:
   root: { table: users, rate: 10%, where: "banned_until IS NULL", always: ["handle = 'demo'"] }
+  extra: stub
   max: { rows: 2_000_000, bytes: 500MB, extra: 25% }
   tables:
     posts: { via: owner_id, remix_of: null }
@@ -30,6 +31,7 @@ fn everything_of_the_section_is_read() {
     assert_eq!((root.table.value.as_str(), root.rate.unwrap().value.share()), ("users", 0.1));
     assert_eq!(sample.max.bytes, Some(rule::Bytes(500_000_000)));
     assert_eq!(sample.max.rows, Some(2_000_000));
+    assert_eq!(sample.extra, Extra::Stub);
     let posts = &sample.tables["posts"].value;
     assert_eq!(posts.via.as_ref().unwrap().value.names(), ["owner_id"]);
     assert_eq!(posts.columns["remix_of"].value.0, Policy::Null);

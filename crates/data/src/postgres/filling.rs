@@ -13,6 +13,7 @@ use super::source::Source;
 use super::target::{Target, views};
 use super::transfer::{RowPlan, Transfer, Transferred};
 use crate::closure::Selection;
+use crate::config::Extra;
 use crate::mask::Originals;
 use crate::schema::{Schema, TableId, TableName};
 
@@ -49,12 +50,13 @@ impl<'a> Filling<'a> {
         schema: &Schema,
         selection: &Arc<Selection>,
         tables: Vec<(TableId, RowPlan)>,
+        extra: Extra,
         mut copied: impl FnMut(TableId, &Transferred),
     ) -> Result<Vec<(TableId, Transferred)>, Error> {
         let statements = self.source.statements(schema, selection.rules());
         let queue: VecDeque<(TableId, Transfer)> = tables
             .into_iter()
-            .map(|(id, plan)| (id, Transfer::new(&statements, id, plan, selection)))
+            .map(|(id, plan)| (id, Transfer::new(&statements, id, plan, selection, extra)))
             .collect();
         let queue = Arc::new(Mutex::new(queue));
         let (sender, mut receiver) = mpsc::unbounded_channel();

@@ -32,9 +32,14 @@ pub(super) enum Filter {
 pub(super) struct Extract {
     pub sql: String,
     pub filter: Filter,
-    /// Edges whose keys follow the columns.
+    pub tail: Tail,
+}
+
+/// What follows a row's columns.
+pub(super) struct Tail {
+    /// Edges whose keys come first.
     pub keys_of: Vec<EdgeId>,
-    /// Whether the row's identity follows after those.
+    /// Whether the row's identity comes after those.
     pub identity: bool,
 }
 
@@ -136,12 +141,12 @@ impl Statements<'_> {
         Ok(Some(all.join(" AND ")))
     }
 
-    /// The rows of a table that are taken, with these columns.
+    /// The rows of a table that are taken, with these columns, and what is asked for after them.
     pub fn extract(
         &self,
         table: TableId,
         columns: &[usize],
-        keys_of: Vec<EdgeId>,
+        tail: Tail,
         selection: &Selection,
     ) -> Extract {
         let rules = self.rules.table(table);
@@ -165,23 +170,22 @@ impl Statements<'_> {
         };
         let columns = columns.iter().map(|&at| quoted(&self.schema.table(table).columns[at].name));
         let mut values: Vec<String> = columns.collect();
-        match condition {
-            Ok(condition) => {
-                values.extend(self.values_of(&keys_of));
-                let sql = copy(&values.join(", "), &self.from(table), condition.as_deref());
-                Extract { sql, filter: Filter::Exact, keys_of, identity: false }
+        // Where no condition fits, whoever reads the rows chooses: of a leaf all its edges decide,
+        // of others the identity does.
+        let (condition, filter, tail) = match condition {
+            Ok(condition) => (condition, Filter::Exact, tail),
+            Err(TooManyKeys) if rules.leaf => {
+                let keys_of = rules.out.clone();
+                (None, Filter::Unfiltered, Tail { keys_of, identity: false })
             }
-            Err(TooManyKeys) => {
-                // Of a leaf all its edges decide; of others the identity does.
-                let keys_of = if rules.leaf { rules.out.clone() } else { keys_of };
-                values.extend(self.values_of(&keys_of));
-                if !rules.leaf {
-                    values.extend(rules.keys[0].parts.iter().map(value));
-                }
-                let sql = copy(&values.join(", "), &self.from(table), None);
-                Extract { sql, filter: Filter::Unfiltered, keys_of, identity: !rules.leaf }
-            }
+            Err(TooManyKeys) => (None, Filter::Unfiltered, Tail { identity: true, ..tail }),
+        };
+        values.extend(self.values_of(&tail.keys_of));
+        if tail.identity {
+            values.extend(rules.keys[0].parts.iter().map(value));
         }
+        let sql = copy(&values.join(", "), &self.from(table), condition.as_deref());
+        Extract { sql, filter, tail }
     }
 
     fn values_of(&self, edges: &[EdgeId]) -> Vec<String> {

@@ -10,12 +10,12 @@ use super::copy::{self, Reader, Tuple};
 use super::error::{Doing, Error};
 use super::keys::Layout;
 use super::source::Failed;
-use super::statement::{Extract, Filter, Statements};
+use super::statement::{Extract, Filter, Statements, Tail};
 use crate::closure::Selection;
-use crate::config::Policy;
+use crate::config::{Extra, Policy};
 use crate::mask::{Cell, Unmaskable};
 use crate::rules::EdgeId;
-use crate::schema::{TableId, quoted};
+use crate::schema::{Schema, TableId, quoted};
 
 /// Bytes that go to the target together.
 const CHUNK: usize = 256 << 10;
@@ -53,6 +53,8 @@ pub(super) struct Transfer {
     cells: Vec<Cell>,
     tail: Layout,
     checks: Vec<Check>,
+    /// Places of what is emptied in extra rows, among the columns that are copied.
+    stubbed: Vec<usize>,
     selection: Arc<Selection>,
 }
 
@@ -71,6 +73,7 @@ impl Transfer {
         table: TableId,
         plan: RowPlan,
         selection: &Arc<Selection>,
+        extra: Extra,
     ) -> Self {
         let rules = selection.rules();
         let checked = |edge: &&EdgeId| {
@@ -78,10 +81,17 @@ impl Transfer {
             edge.policy == Policy::Null || !edge.guaranteed
         };
         let checked: Vec<EdgeId> = rules.table(table).out.iter().filter(checked).copied().collect();
-        let from = statements.extract(table, &plan.columns, checked.clone(), selection);
+        let stubbed = match extra {
+            Extra::Stub if selection.extra(table) > 0 => {
+                emptied_in_stubs(statements.schema, table, &plan)
+            }
+            Extra::Stub | Extra::Real => Vec::new(),
+        };
+        let tail = Tail { keys_of: checked.clone(), identity: !stubbed.is_empty() };
+        let from = statements.extract(table, &plan.columns, tail, selection);
         let check = |edge: EdgeId| Check {
             edge,
-            tail: from.keys_of.iter().position(|&e| e == edge).expect("it was asked for"),
+            tail: from.tail.keys_of.iter().position(|&e| e == edge).expect("it was asked for"),
             emptied: {
                 let emptied = rules.edge(edge).emptied.iter();
                 emptied.filter_map(|at| plan.columns.iter().position(|c| c == at)).collect()
@@ -94,7 +104,7 @@ impl Transfer {
         let names: Vec<String> = columns.iter().map(|name| quoted(name)).collect();
         let into =
             format!("COPY {} ({}) FROM STDIN (FORMAT binary)", of.name.sql(), names.join(", "));
-        let tail = Layout::of_tail(rules, table, &from.keys_of, from.identity);
+        let tail = Layout::of_tail(rules, table, &from.tail.keys_of, from.tail.identity);
         Self {
             table,
             name: of.name.to_string(),
@@ -103,6 +113,7 @@ impl Transfer {
             cells: plan.cells,
             tail,
             checks,
+            stubbed,
             selection: selection.clone(),
             from,
         }
@@ -133,6 +144,25 @@ impl Transfer {
         sink.as_mut().finish().await.doing(filling)?;
         Ok(row.done)
     }
+}
+
+/// The places of columns that are emptied in extra rows: those that may be empty, and are part of
+/// no key and no reference.
+fn emptied_in_stubs(schema: &Schema, table: TableId, plan: &RowPlan) -> Vec<usize> {
+    let of = schema.table(table);
+    let is_key = |at: usize| {
+        of.identity.iter().flatten().any(|&key| key == at)
+            || schema.foreign_keys.iter().any(|key| {
+                key.child == table && key.child_columns.contains(&at)
+                    || key.parent == table && key.parent_columns.contains(&at)
+            })
+    };
+    let is_emptied = |at: usize| {
+        let column = &of.columns[at];
+        column.nullable && !column.checked && !is_key(at)
+    };
+    let places = plan.columns.iter().enumerate();
+    places.filter(|(_, at)| is_emptied(**at)).map(|(place, _)| place).collect()
 }
 
 /// Why a row cannot go on.
@@ -215,6 +245,11 @@ impl<'t> Rewriter<'t> {
             }
             self.done.emptied += 1;
             check.emptied.iter().for_each(|&at| values[at] = Value::Null);
+        }
+        let identity = tail.keys.first().and_then(Option::as_ref);
+        let is_extra = |identity| transfer.selection.is_extra(transfer.table, identity);
+        if !transfer.stubbed.is_empty() && identity.is_some_and(is_extra) {
+            transfer.stubbed.iter().for_each(|&at| values[at] = Value::Null);
         }
         self.derive(&mut values);
         self.write(&values);

@@ -240,3 +240,21 @@ async fn more_keys_than_a_statement_holds_bring_the_same_rows() {
     }
     lab.end().await;
 }
+
+#[tokio::test]
+async fn of_rows_that_were_not_chosen_only_what_must_be_there_comes() {
+    let Some(lab) = Lab::with(SHOP).await else { return };
+    let stub = CONFIG.replace("  tables:", "  extra: stub\n  tables:");
+    lab.sample(&stub).await.expect("the sample is taken");
+    // Everybody has a birthday in the source; whoever was chosen has one here, and their items.
+    let empty = "SELECT count(*)::text FROM people WHERE born IS NULL AND phone IS NULL";
+    assert_eq!(lab.value(&lab.source, empty).await, "0");
+    assert_ne!(lab.value(&lab.target, empty).await, "0");
+    let seven = "SELECT (born IS NOT NULL AND phone IS NOT NULL)::text FROM people WHERE id = 7";
+    assert_eq!(lab.value(&lab.target, seven).await, "true");
+    // References of those that were not chosen still lead somewhere.
+    assert_eq!(lab.value(&lab.target, ORPHANS).await, "");
+    let friends = "SELECT count(*)::text FROM people WHERE born IS NULL AND friend IS NOT NULL";
+    assert_ne!(lab.value(&lab.target, friends).await, "0");
+    lab.end().await;
+}
