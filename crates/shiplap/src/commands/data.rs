@@ -24,7 +24,7 @@ const KEY_BYTES: usize = 16;
 /// `data …`
 #[derive(Debug, Subcommand)]
 pub enum DataCommand {
-    /// Show what a sample would hold, by reading keys only
+    /// Show what a sample would hold, by reading keys and a few rows
     Plan(DataArgs),
     /// Write a configuration for what the source's schema holds
     Init(InitArgs),
