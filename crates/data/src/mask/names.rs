@@ -60,6 +60,10 @@ const SINGLE: &[(&str, Class)] = &[
     ("last4", Class::Id),
     ("stripe", Class::Id),
     ("paypal", Class::Id),
+    // Before `serial`: that of a certificate is short, and a permutation of few values can hit
+    // another one that exists.
+    ("cert", Class::Secret),
+    ("certificate", Class::Secret),
     ("serial", Class::Id),
     ("contact", Class::Text),
     ("location", Class::Null),
@@ -78,8 +82,6 @@ const SINGLE: &[(&str, Class)] = &[
     ("recovery", Class::Secret),
     ("webhook", Class::Secret),
     ("pem", Class::Secret),
-    ("cert", Class::Secret),
-    ("certificate", Class::Secret),
     ("credential", Class::Secret),
     ("credentials", Class::Secret),
     ("cookie", Class::Secret),
@@ -154,6 +156,8 @@ mod tests {
             ("viewer_ip_hash", Some(Class::Digest)),
             ("password_hash", Some(Class::Password)),
             ("token_hash", Some(Class::Secret)),
+            ("cert_serial_number", Some(Class::Secret)),
+            ("serial", Some(Class::Id)),
             ("apiKey", Some(Class::Secret)),
             ("full_name", Some(Class::Name)),
             ("billingName", Some(Class::Name)),
