@@ -31,7 +31,7 @@ ifneq ($(shell command -v cargo-nextest),)
 RUN_TESTS := cargo nextest run --no-fail-fast
 NOTHING :=
 SAMPLE_FILTER := $(subst $(NOTHING) $(NOTHING), or ,$(patsubst %,test(%),$(FAULT_SAMPLE)))
-RUN_ENGINE_TESTS := $(RUN_TESTS) --profile engine --test-threads $(THREADS) --locked \
+RUN_ENGINE_TESTS := $(RUN_TESTS) --test-threads $(THREADS) --locked \
 	$(addprefix -p ,$(ENGINE_PACKAGES)) -E 'not package(shiplap-faults) or $(SAMPLE_FILTER)'
 FAULT_TESTS := $(RUN_TESTS) --locked --profile faults --test-threads 3 -p shiplap-faults
 else

@@ -32,9 +32,7 @@ pub fn pick<T>(all: Vec<T>, few: usize) -> Vec<T> {
     }
 }
 
-/// So many of them at most, spread evenly, the last one included.
-#[must_use]
-pub fn spread<T>(all: Vec<T>, few: usize) -> Vec<T> {
+fn spread<T>(all: Vec<T>, few: usize) -> Vec<T> {
     if all.len() <= few {
         return all;
     }

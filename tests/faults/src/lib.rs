@@ -12,7 +12,7 @@ mod proxy;
 mod requests;
 
 pub use disk::SmallDisk;
-pub use extent::{Extent, pick, spread};
+pub use extent::{Extent, pick};
 pub use inspection::{Expected, Inspection};
 pub use journal::{Journal, Line};
 pub use observation::{Observation, Recorder, read_all, table};

@@ -14,8 +14,6 @@ const RATE: f64 = 70.0;
 const BODY_BYTES: usize = 4000;
 const FLOWS_WITHIN: Duration = Duration::from_secs(20);
 const REQUEST_LIMIT: Duration = Duration::from_secs(20);
-/// More than a request is held by default: what is not answered then is the edge's to say.
-const PATIENCE: Duration = Duration::from_secs(40);
 
 /// What is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +55,6 @@ impl Traffic {
             .map(|(port, kind, path, rate)| {
                 let mut config = Config::new(url(*port, path), *rate);
                 config.tag = Some("x-version".to_owned());
-                config.timeout = PATIENCE;
                 match kind {
                     Kind::KeepAlive => {}
                     Kind::NewConnections => config.connections = Connections::PerRequest,

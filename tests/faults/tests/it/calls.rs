@@ -97,13 +97,7 @@ fn every_call_is_slow() {
     }
     let fault = "every call takes 2 s longer";
     for shape in [UPDATE, HOLD] {
-        // Some fifteen calls lie between holding and letting go.
-        let is_held = shape.name == HOLD.name;
-        let promise = if is_held { PROMISE_WHILE_HELD } else { PROMISE };
-        let Some((mut scene, proxy)) = promised(shape, "slow", fault, promise) else { return };
-        if is_held {
-            scene.tolerate(Tolerance::WhatBrokeHadThem);
-        }
+        let Some((mut scene, proxy)) = scene(shape, "slow", fault) else { return };
         proxy.treat(|_| Treatment::Delay(SLOW));
         let deployer = scene.start(&[("DOCKER_HOST", &proxy.address())]);
         scene.end_of(deployer, "all calls");

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use shiplap_faults::{Journal, Line, Proxy, Recorder, Requests, Treatment, pick, spread};
+use shiplap_faults::{Journal, Line, Proxy, Recorder, Requests, Treatment, pick};
 use shiplap_scenarios::{Lab, Running, Traffic};
 
 use crate::shapes::{
@@ -16,9 +16,6 @@ use crate::shapes::{
 const LOOK: Duration = Duration::from_micros(200);
 /// How often a line is aimed at before it counts as too short to be met.
 const TRIES: usize = 3;
-/// At how many calls to the engine, and to the edge, the largest shape is stopped, spread evenly: the same
-/// steps are stopped at every call of theirs in smaller shapes, in a tenth of the time.
-const CALLS_OF_MANY: usize = 20;
 /// How many points of each kind a sample has.
 const SAMPLE: usize = 3;
 /// Names the commands that come next, of all that are promised to work.
@@ -152,11 +149,7 @@ impl Matrix {
             let at = |change| {
                 moments.iter().map(move |&treatment| Point::Call { to, change, treatment })
             };
-            let mut all: Vec<Point> = (1..=most).flat_map(at).collect();
-            if self.stage.shape.job.is_some() {
-                all = spread(all, CALLS_OF_MANY);
-            }
-            points.extend(pick(all, SAMPLE));
+            points.extend(pick((1..=most).flat_map(at).collect(), SAMPLE));
         }
         points
     }

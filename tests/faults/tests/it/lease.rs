@@ -21,8 +21,7 @@ fn overtaken(shape: Shape, purpose: &str, steps: &[&str]) {
     let Some(lab) = Lab::new(&format!("flt{purpose}")) else { return };
     lab.set(TTL.0, TTL.1);
     let fault = format!("SIGSTOP for longer than the lease, then SIGCONT: {}", shape.name);
-    let promise = "the second one's release, untouched by the first; every request answered; a \
-                   container that the first made as it woke goes with the next command";
+    let promise = "the second one's release, untouched by the first; every request answered";
     let mut scene = Scene::open(lab, shape, SECTION, &fault, promise);
     for step in pick(steps.to_vec(), 1) {
         let number = scene.next();
@@ -51,11 +50,6 @@ fn overtaken(shape: Shape, purpose: &str, steps: &[&str]) {
         if done.code != Some(0) {
             scene.judge(&done, &format!("{place}, the second deployer"));
             continue;
-        }
-        // No engine can tell that a call comes from somebody who slept between his last look at the
-        // lease and sending it. What it makes is new, and nobody has started it.
-        if step == "create" {
-            let _ = scene.stage.lab.run(&words).exits(0);
         }
         if scene.settle(second, "the second one's release", &place, &done) && woken.code == Some(0)
         {

@@ -68,10 +68,6 @@ fn told_twice(shape: Shape) {
         if run.code == Some(4) {
             let words = scene.stage.words(new);
             let next = scene.stage.lab.run(&words.iter().map(String::as_str).collect::<Vec<_>>());
-            if next.all().contains("nothing to do") {
-                // What changes nothing takes no lease, and leaves the dead one's mark alone.
-                let _ = scene.stage.lab.run(&["resume", "--yes"]).exits(0);
-            }
             if next.code == Some(0) {
                 scene.settle(new, "stopped, then the new release", &place, &next);
             } else {
