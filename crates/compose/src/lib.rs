@@ -18,6 +18,7 @@ mod check;
 mod context;
 mod diagnostic;
 mod discover;
+pub mod document;
 mod dotenv;
 mod finish;
 mod interpolate;

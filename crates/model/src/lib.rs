@@ -15,6 +15,7 @@ mod observed;
 mod plan;
 mod replica;
 mod router;
+mod routes;
 mod secret;
 
 pub use desired::{Desired, FieldDigests, Fields, InjectedFile, ServiceSpec};
@@ -49,5 +50,9 @@ pub use router::{
     HolderSpec, HolderStatus, ListenerSpec, NameListener, OpenStreams, PoolKey, PoolSpec,
     PoolStatus, ProbeKind, ProbeOutcome, ProbeRequest, Protocol, RouteChange, RoutedReplica,
     Router, RouterError, RouterState,
+};
+pub use routes::{
+    BasicAuth, ENTRY_HTTP, ENTRY_HTTPS, HeaderRules, Maintenance, RateBy, RateLimit, RoutePolicy,
+    RouteSpec, RouteTable, RouteTo,
 };
 pub use secret::Secret;
