@@ -17,5 +17,6 @@ mod wanted;
 
 pub use acme::{LETS_ENCRYPT, LETS_ENCRYPT_STAGING};
 pub use keeper::{Became, Keeper, KeeperError, Kept, Outcome, Renewal, folder};
+pub use proving::ENTRIES;
 pub use store::StoreError;
 pub use wanted::{Acme, ChallengeKind, ExternalAccount, Source, Wanted, WantedError};

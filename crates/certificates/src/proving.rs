@@ -11,8 +11,8 @@ use shiplap_edge::{Certificate, Client, ClientError, Listener, Table};
 /// Whose entries ours are.
 pub(crate) const OWNER: &str = "shiplap/certificates";
 
-/// Whose ports ours are.
-const PORTS: &str = "shiplap/entries";
+/// Who owns the ports of the entries, which are the machine's.
+pub const ENTRIES: &str = "shiplap/entries";
 
 /// A certificate to be shown, with the names that it is wanted for.
 pub(crate) struct Live {
@@ -45,7 +45,7 @@ pub(crate) async fn listen(
                 pool: None,
                 entry: Some(entry.to_owned()),
                 tls: tls.clone(),
-                ..Listener::new(PORTS, address, port, "")
+                ..Listener::new(ENTRIES, address, port, "")
             });
         }
     }
@@ -66,7 +66,7 @@ fn is_without_ipv6(unbindable: &Unbindable) -> bool {
 
 async fn open(edge: &Client, listeners: &[Listener]) -> Result<(), ClientError> {
     let change = |table: &mut Table| {
-        table.listeners.retain(|listener| listener.owner != PORTS);
+        table.listeners.retain(|listener| listener.owner != ENTRIES);
         table.listeners.extend_from_slice(listeners);
     };
     edge.update_table(change).await.map(|_| ())

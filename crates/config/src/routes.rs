@@ -7,12 +7,12 @@ use shiplap_compose::document::{Cursor, nearest_word};
 use shiplap_compose::model::{Project, Service};
 use shiplap_compose::{Diagnostic, FileSource};
 use shiplap_model::{
-    BasicAuth, ENTRY_HTTP, ENTRY_HTTPS, HeaderRules, RateBy, RateLimit, RoutePolicy, RouteSpec,
-    RouteTable, RouteTo,
+    BasicAuth, ENTRY_HTTP, ENTRY_HTTPS, EntrySpec, HeaderRules, RateBy, RateLimit, RoutePolicy,
+    RouteSpec, RouteTable, RouteTo,
 };
 
 use crate::file::{self, Environment, Headers, Plain, Protect, Route, Size};
-use crate::settings::{bytes, duration};
+use crate::settings::{EntryPoint, bytes, duration};
 use crate::{Settings, htpasswd};
 
 impl Settings {
@@ -58,7 +58,13 @@ impl Settings {
             }
             routes.push(route);
         }
-        if problems.is_empty() { Ok(RouteTable { routes, guard }) } else { Err(problems) }
+        let entry = |name: &str, point: EntryPoint| EntrySpec {
+            name: name.to_owned(),
+            address: point.address,
+            port: point.port,
+        };
+        let entries = vec![entry(ENTRY_HTTP, self.http), entry(ENTRY_HTTPS, self.https)];
+        if problems.is_empty() { Ok(RouteTable { entries, routes, guard }) } else { Err(problems) }
     }
 
     fn route(&self, given: &Route, to: RouteTo, protect: RoutePolicy) -> RouteSpec {

@@ -178,6 +178,15 @@ impl Table {
         Ok(())
     }
 
+    /// Whether it has a certificate for what a route's host says: all names of `*.example.com`, any
+    /// name where it says none.
+    pub(crate) fn has_certificate_for(&self, host: Option<&str>) -> bool {
+        let Some(host) = host else { return !self.tls.certificates.is_empty() };
+        let above = host.split_once('.').map(|(_, above)| format!("*.{above}"));
+        let mut names = self.tls.certificates.iter().flat_map(|shown| &shown.names);
+        names.any(|name| name == host || (!host.starts_with("*.") && above.as_ref() == Some(name)))
+    }
+
     /// The usual name of a pool: `shop/default/api:8000`.
     pub fn pool_name(owner: &str, service: &str, port: u16) -> String {
         format!("{owner}/{service}:{port}")
@@ -200,6 +209,21 @@ mod tests {
         let pool = &table.pools[&Table::pool_name("shop/default", "api", 8000)];
         assert_eq!((pool.paused, pool.hold), (false, Hold::default()));
         assert_eq!(Table::from_json(&table.to_json()).unwrap(), table);
+    }
+
+    #[test]
+    fn a_certificate_is_for_its_names_and_one_level_below() {
+        let mut table = Table::default();
+        assert!(!table.has_certificate_for(None) && !table.has_certificate_for(Some("a.b")));
+        table.tls.certificates.push(Shown {
+            owner: "o".to_owned(),
+            id: "0".to_owned(),
+            names: vec!["*.shop.example".to_owned(), "shop.example".to_owned()],
+        });
+        let has = |host: &str| table.has_certificate_for(Some(host));
+        assert!(has("shop.example") && has("a.shop.example") && has("*.shop.example"));
+        assert!(!has("a.b.shop.example") && !has("example") && !has("*.b.shop.example"));
+        assert!(table.has_certificate_for(None));
     }
 
     #[test]

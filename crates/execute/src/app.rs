@@ -17,7 +17,7 @@ use std::sync::Arc;
 use shiplap_compose::Loaded;
 use shiplap_model::{
     Direction, Engine, EngineError, LeaseHeld, Ledger, LedgerError, Limits, Observed, Outcome,
-    Plan, Refusal, Router, RouterError, Scope,
+    Plan, Refusal, RouteTable, Router, RouterError, Scope,
 };
 use shiplap_plan::{Selection, Standby};
 
@@ -58,6 +58,8 @@ pub struct Source {
     pub loaded: Loaded,
     /// The environment's name.
     pub environment: String,
+    /// Which requests from outside go where.
+    pub routes: RouteTable,
 }
 
 impl Source {

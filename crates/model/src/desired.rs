@@ -1,11 +1,11 @@
 //! What a deployment should bring about.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde_json::Value;
 
-use crate::{ImagePin, Secret};
+use crate::{ImagePin, RouteTable, Secret};
 
 /// A project with its images pinned and its files read: the planner's left hand.
 #[derive(Debug, Clone)]
@@ -22,6 +22,8 @@ pub struct Desired {
     pub compose: shiplap_compose::Project,
     /// The active services.
     pub services: BTreeMap<String, ServiceSpec>,
+    /// Which requests from outside go where.
+    pub routes: RouteTable,
 }
 
 /// One service as it should be.
@@ -33,6 +35,8 @@ pub struct ServiceSpec {
     pub service: shiplap_compose::model::Service,
     /// How many replicas.
     pub replicas: u32,
+    /// Its ports that routes lead to.
+    pub routed: BTreeSet<u16>,
     /// The image, pinned.
     pub image: ImagePin,
     /// Files that are written into each container before it starts.

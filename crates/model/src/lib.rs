@@ -43,7 +43,7 @@ pub use observed::{
 };
 pub use plan::{
     Action, Cause, Change, ChangeKind, Gate, Goal, HealthGate, NameTarget, Note, Phase, Plan,
-    PortProbe, Refusal, RouteIntent, RouteTarget, Starts, Step, StepId, Strategy,
+    PortProbe, Refusal, RouteIntent, RouteLine, RouteTarget, Starts, Step, StepId, Strategy,
 };
 pub use replica::{BASE_NAME_LIMIT, ReplicaName, Standing};
 pub use router::{
@@ -52,7 +52,7 @@ pub use router::{
     Router, RouterError, RouterState,
 };
 pub use routes::{
-    BasicAuth, ENTRY_HTTP, ENTRY_HTTPS, HeaderRules, Maintenance, RateBy, RateLimit, RoutePolicy,
-    RouteSpec, RouteTable, RouteTo,
+    BasicAuth, ENTRY_HTTP, ENTRY_HTTPS, EntrySpec, HeaderRules, Maintenance, MaintenanceChange,
+    RateBy, RateLimit, RoutePolicy, RouteSpec, RouteTable, RouteTo,
 };
 pub use secret::Secret;

@@ -5,8 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::{
-    CreateReplica, EngineNetwork, EngineVolume, ImagePin, ListenerSpec, OpenStreams, PoolKey,
-    Protocol,
+    CreateReplica, EngineNetwork, EngineVolume, EntrySpec, ImagePin, ListenerSpec, OpenStreams,
+    PoolKey, Protocol, RoutePolicy, RouteTable,
 };
 
 /// What a plan is for.
@@ -278,6 +278,12 @@ pub struct RouteIntent {
     pub drop_pools: Vec<PoolKey>,
     /// Listeners to close.
     pub drop_listeners: Vec<ListenerSpec>,
+    /// Entries to open, where nobody has opened them yet.
+    pub entries: Vec<EntrySpec>,
+    /// What holds at listeners on the host that this opens.
+    pub guard: RoutePolicy,
+    /// The environment's routes, instead of what it had. Nothing: they stay.
+    pub table: Option<RouteTable>,
 }
 
 /// Whether a container may be started if it has run already.
@@ -415,6 +421,20 @@ pub enum Action {
     },
 }
 
+/// A route that changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteLine {
+    /// What becomes of it: [`ChangeKind::Create`], [`ChangeKind::Replace`] or
+    /// [`ChangeKind::Remove`].
+    pub kind: ChangeKind,
+    /// Which requests: `shop.example/api`, or `published ports`.
+    pub what: String,
+    /// Who answers them afterwards; nobody in particular for published ports.
+    pub to: Option<String>,
+    /// What holds for them, in a few words each.
+    pub policy: Vec<String>,
+}
+
 /// What will be done.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -426,6 +446,8 @@ pub struct Plan {
     pub goal: Goal,
     /// One line per service, in order of name.
     pub changes: Vec<Change>,
+    /// One line per route that changes.
+    pub routes: Vec<RouteLine>,
     /// What to know before acting.
     pub notes: Vec<Note>,
     /// The steps, in an order in which each comes after those that it waits for.

@@ -1,13 +1,15 @@
 //! The trait behind which the edge stands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::ObservedListener;
+use crate::{
+    EntrySpec, Maintenance, MaintenanceChange, ObservedListener, RoutePolicy, RouteSpec, RouteTable,
+};
 
 /// Key of a pool: one container port of one service of one environment.
 ///
@@ -127,6 +129,15 @@ pub struct RouteChange {
     pub drop_pools: Vec<PoolKey>,
     /// Listeners to close.
     pub drop_listeners: Vec<ListenerSpec>,
+    /// Entries to open, where nobody has opened them yet.
+    pub entries: Vec<EntrySpec>,
+    /// What holds at listeners on the host that this change opens.
+    pub guard: RoutePolicy,
+    /// The environment's routes, and what holds at all its listeners on the host, instead of what
+    /// it had. Nothing: they stay.
+    pub table: Option<RouteTable>,
+    /// Whether the environment is in maintenance.
+    pub maintenance: MaintenanceChange,
     /// The generation of the lease under which it is made; refused where a higher one has
     /// changed the table before.
     pub lease: Option<u64>,
@@ -182,6 +193,14 @@ pub struct RouterState {
     pub holders: Vec<HolderStatus>,
     /// Host ports that *other* environments hold, with the owner.
     pub foreign_listeners: Vec<(IpAddr, u16, String)>,
+    /// The environment's routes, and what holds at its listeners on the host.
+    pub table: RouteTable,
+    /// Routes of *other* environments, with the owner.
+    pub foreign_routes: Vec<(RouteSpec, String)>,
+    /// Names of entries that are open, whoever opened them.
+    pub entries: BTreeSet<String>,
+    /// What everybody gets instead of an answer, while the environment is in maintenance.
+    pub maintenance: Option<Maintenance>,
 }
 
 /// A pool as it is.

@@ -3,8 +3,9 @@
 //! These are written into bindings, so that a rollback restores them: what is at its default is not
 //! written, and what is not written is at its default.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,16 +18,50 @@ pub const ENTRY_HTTP: &str = "http";
 /// The entry for requests with TLS, port 443 unless the edge was told another.
 pub const ENTRY_HTTPS: &str = "https";
 
+/// Where the edge listens for routes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntrySpec {
+    /// The name that routes call it by.
+    pub name: String,
+    /// Address on the host; nothing for all, IPv4 and IPv6.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub address: Option<IpAddr>,
+    /// Port on the host.
+    pub port: u16,
+}
+
 /// Everything that an environment says about requests from outside.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RouteTable {
+    /// Where the edge should listen for them, where it does not listen for that entry yet: entries
+    /// belong to the machine, and whoever needs one first opens it.
+    #[serde(skip_serializing_if = "is_default")]
+    pub entries: Vec<EntrySpec>,
     /// Its routes at the shared entries.
     #[serde(skip_serializing_if = "is_default")]
     pub routes: Vec<RouteSpec>,
     /// What holds for requests at the host ports that its services publish.
     #[serde(skip_serializing_if = "is_default")]
     pub guard: RoutePolicy,
+}
+
+impl RouteTable {
+    /// Whether two ask for the same of requests. Where the edge listens is not a part of that.
+    #[must_use]
+    pub fn same(&self, other: &Self) -> bool {
+        self.routes == other.routes && self.guard == other.guard
+    }
+
+    /// The ports of a service that routes lead to.
+    #[must_use]
+    pub fn ports_of(&self, service: &str) -> BTreeSet<u16> {
+        let led = self.routes.iter().filter_map(|route| match &route.to {
+            RouteTo::Service { service: name, port } if name == service => Some(*port),
+            RouteTo::Service { .. } | RouteTo::Redirect { .. } => None,
+        });
+        led.collect()
+    }
 }
 
 /// Requests for one host and below one path.
@@ -48,10 +83,12 @@ pub struct RouteSpec {
 }
 
 impl RouteSpec {
-    /// What tells it from others: entries, host and path.
+    /// Whether two are about the same requests, so that only one of them can be there.
     #[must_use]
-    pub fn key(&self) -> (&[String], Option<&str>, &str) {
-        (&self.entries, self.host.as_deref(), &self.path)
+    pub fn collides(&self, other: &Self) -> bool {
+        self.host == other.host
+            && self.path == other.path
+            && self.entries.iter().any(|entry| other.entries.contains(entry))
     }
 }
 
@@ -213,8 +250,20 @@ pub struct HeaderRules {
     pub set: BTreeMap<String, String>,
 }
 
-/// What is said while an environment is not to be used. Switched by hand, apart from deployments,
-/// which leave it as it is.
+/// Whether an environment is to be used. Switched by hand, apart from deployments, which leave it
+/// as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum MaintenanceChange {
+    /// As it is.
+    #[default]
+    Keep,
+    /// Everybody gets the page.
+    On(Maintenance),
+    /// Requests are answered again.
+    Off,
+}
+
+/// What is said while an environment is not to be used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Maintenance {
     /// The page.

@@ -52,6 +52,7 @@ pub fn abandon(scope: &Scope, observed: &Observed, deployments: &BTreeSet<u64>) 
         project: scope.project.clone(),
         environment: scope.environment.clone(),
         goal: Goal::Abandon,
+        routes: Vec::new(),
         changes: Vec::new(),
         notes,
         steps: if intent.pools.is_empty() { Vec::new() } else { vec![step] },

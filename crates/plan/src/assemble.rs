@@ -22,13 +22,14 @@ use std::time::Duration;
 use shiplap_compose::model::Condition;
 use shiplap_model::{
     Cause, Change, ChangeKind, Desired, Goal, ImageOrigin, NameTarget, Observed, ObservedContainer,
-    Plan, PoolKey, Protocol, Refusal, ReplicaName, Standing, Strategy,
+    Plan, PoolKey, Protocol, Refusal, ReplicaName, RoutePolicy, RouteTable, Standing, Strategy,
 };
 
 use crate::naming::{self, Naming};
 use crate::policy::{Policy, Selection};
 use crate::routes::{self, Wanted};
 use crate::service::{Force, Origin, ServicePlan, gate_words, plan_service};
+use crate::table;
 
 /// Everything that the stages work on.
 pub(crate) struct Context<'a> {
@@ -40,6 +41,8 @@ pub(crate) struct Context<'a> {
     pub services: BTreeMap<&'a str, ServicePlan<'a>>,
     /// Host ports that the edge should hold, by service; only where it can.
     pub wanted: BTreeMap<&'a str, Vec<Wanted>>,
+    /// Routes as they should be afterwards.
+    pub table: RouteTable,
     /// Who carries the services' names.
     pub naming: Naming,
     /// Containers of services that are not in the file, by service.
@@ -61,12 +64,31 @@ impl<'a> Context<'a> {
         found
     }
 
-    /// All pools of a service: of the ports that it publishes, and of those that it is called on
-    /// inside its networks.
+    /// All pools of a service: of the ports that it publishes, of those that routes lead to, and of
+    /// those that it is called on inside its networks.
     pub fn pools_of(&self, service: &str) -> BTreeSet<PoolKey> {
         let inner = naming::held_pools(&self.naming, self.desired, self.observed, service);
         let outer = self.wanted.get(service).into_iter().flatten();
-        inner.into_iter().chain(outer.map(|w| w.listener.pool.clone())).collect()
+        let outer = outer.map(|w| w.listener.pool.clone());
+        inner.into_iter().chain(outer).chain(self.routed_pools(service)).collect()
+    }
+
+    /// The pools of a service that routes lead to.
+    pub fn routed_pools(&self, service: &str) -> Vec<PoolKey> {
+        let spec = self.desired.services.get(service);
+        spec.into_iter().flat_map(|spec| table::pools(self.desired, spec)).collect()
+    }
+
+    /// The table to change to, where it is not the one that the edge has.
+    pub fn new_table(&self) -> Option<&RouteTable> {
+        let is_there = self.table_before().same(&self.table)
+            && table::closed_entries(&self.table, self.observed).is_empty();
+        (!is_there).then_some(&self.table)
+    }
+
+    /// The table that the edge has.
+    pub fn table_before(&self) -> RouteTable {
+        self.observed.router.as_ref().map(|router| router.table.clone()).unwrap_or_default()
     }
 
     /// The holders of a service's names, as targets of a route.
@@ -115,7 +137,8 @@ impl<'a> Context<'a> {
 ///
 /// # Errors
 /// Every refusal there is, at least one: `host-port-taken`, `host-port-twice`, `name-taken`,
-/// `two-writers`, `external-missing`, `unknown-service`, `dependency-cycle`.
+/// `two-writers`, `external-missing`, `unknown-service`, `dependency-cycle`, `route-taken`,
+/// `route-unreachable`, `entry-taken`.
 pub fn plan(desired: &Desired, observed: &Observed, policy: &Policy) -> Result<Plan, Vec<Refusal>> {
     if policy.goal == Goal::Down {
         return Ok(crate::down::plan(desired, observed, policy));
@@ -138,6 +161,11 @@ pub fn plan(desired: &Desired, observed: &Observed, policy: &Policy) -> Result<P
         environment: desired.environment.clone(),
         goal: policy.goal.clone(),
         changes: changes(&context),
+        routes: table::lines(
+            &context.table_before(),
+            &context.table,
+            context.wanted.values().any(|wanted| !wanted.is_empty()),
+        ),
         notes,
         steps,
         kept_volumes: Vec::new(),
@@ -190,6 +218,8 @@ fn contextualise<'a>(
         .iter()
         .map(|(name, spec)| (name.as_str(), routes::wanted(desired, spec, observed)))
         .collect();
+    let routed =
+        |name: &str| -> Vec<PoolKey> { table::pools(desired, &desired.services[name]).collect() };
     let touched = |name: &str| {
         services[name].changes()
             || (chosen.contains(name)
@@ -197,10 +227,13 @@ fn contextualise<'a>(
                     observed.router.as_ref(),
                     name,
                     &wanted[name],
+                    &routed(name),
                     &services[name].keep,
                 ))
     };
     refusals.extend(routes::conflicts(&wanted, observed, &touched));
+    let table = table::wanted(desired, observed, policy, &chosen);
+    refusals.extend(table::conflicts(desired, observed, &table));
     refusals.extend(missing_externals(desired, observed, &services));
     if !refusals.is_empty() {
         return Err(refusals);
@@ -214,15 +247,21 @@ fn contextualise<'a>(
         if stays().any(|c| routes::published_by_engine(c, wanted)) {
             wanted.clear();
         }
-        let in_place = routes::is_in_place(observed.router.as_ref(), name, wanted, &service.keep)
+        let router = observed.router.as_ref();
+        let in_place = routes::is_in_place(router, name, wanted, &routed(name), &service.keep)
             && naming::answers(&naming, observed, name);
         if service.kind == ChangeKind::Keep && chosen.contains(*name) && !in_place {
             service.kind = ChangeKind::Route;
             service.causes = vec![Cause::Route];
         }
     }
+    let mut table = table;
+    if wanted.values().all(Vec::is_empty) {
+        // There is nothing that it could hold for.
+        table.guard = RoutePolicy::default();
+    }
     let orphans = orphans(desired, observed);
-    Ok(Context { desired, observed, policy, order, services, wanted, naming, orphans })
+    Ok(Context { desired, observed, policy, order, services, wanted, table, naming, orphans })
 }
 
 /// The selected services, and what they need that has no container yet.

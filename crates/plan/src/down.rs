@@ -2,7 +2,7 @@
 
 use shiplap_model::{
     Action, AnonymousVolumes, Cause, Change, ChangeKind, Desired, Goal, ListenerSpec, Observed,
-    Phase, Plan, RouteIntent, Step, StepId,
+    Phase, Plan, RouteIntent, RouteTable, Step, StepId,
 };
 
 use crate::policy::Policy;
@@ -55,6 +55,11 @@ pub(crate) fn plan(desired: &Desired, observed: &Observed, policy: &Policy) -> P
         environment: desired.environment.clone(),
         goal: Goal::Down,
         changes: changes(observed),
+        routes: observed
+            .router
+            .iter()
+            .flat_map(|r| crate::table::lines(&r.table, &RouteTable::default(), false))
+            .collect(),
         notes: Vec::new(),
         steps,
         kept_volumes,
@@ -64,10 +69,12 @@ pub(crate) fn plan(desired: &Desired, observed: &Observed, policy: &Policy) -> P
 
 fn close_all(observed: &Observed) -> Option<RouteIntent> {
     let router = observed.router.as_ref()?;
-    if router.pools.is_empty() && router.listeners.is_empty() {
+    let has_routes = !router.table.same(&RouteTable::default());
+    if router.pools.is_empty() && router.listeners.is_empty() && !has_routes {
         return None;
     }
     Some(RouteIntent {
+        table: has_routes.then(RouteTable::default),
         drop_pools: router.pools.keys().cloned().collect(),
         drop_listeners: router
             .listeners

@@ -14,6 +14,7 @@ mod render;
 mod routes;
 mod service;
 mod strategy;
+mod table;
 mod withdraw;
 
 pub use abandon::abandon;

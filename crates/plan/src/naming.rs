@@ -117,7 +117,7 @@ fn declared_ports(service: &ServicePlan<'_>, observed: &Observed) -> BTreeSet<u1
     let before = before.filter_map(|container| observed.images.get(&container.image_id)).next();
     let image = spec.image.info.as_ref().or(before);
     let image = image.into_iter().flat_map(|info| info.exposed_tcp.iter().copied());
-    published.chain(exposed).chain(image).collect()
+    published.chain(exposed).chain(image).chain(spec.routed.iter().copied()).collect()
 }
 
 /// `8000`, `8000/tcp`, `3000-3005`.

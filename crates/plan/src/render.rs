@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
-use shiplap_model::{Action, Change, ChangeKind, Goal, Phase, Plan, Step};
+use shiplap_model::{Action, Change, ChangeKind, Goal, Phase, Plan, RouteLine, Step};
 
 /// The plan as a person reads it: one line per service, what to know, how many steps.
 #[must_use]
@@ -29,6 +29,19 @@ pub fn render(plan: &Plan) -> String {
     if !kept.is_empty() {
         let names: Vec<&str> = kept.iter().map(|change| change.service.as_str()).collect();
         let _ = writeln!(text, "= {}  unchanged", names.join(" "));
+    }
+    for route in &plan.routes {
+        let sign = match route.kind {
+            ChangeKind::Create => '+',
+            ChangeKind::Remove => '-',
+            _ => '~',
+        };
+        let to = route.to.as_ref().map(|to| format!(" → {to}")).unwrap_or_default();
+        let policy = match route.policy.as_slice() {
+            [] => String::new(),
+            words => format!("  ({})", words.join(", ")),
+        };
+        let _ = writeln!(text, "{sign} {}{to}{policy}", route.what);
     }
     for note in &plan.notes {
         let _ = writeln!(text, "! {}", note.text);
@@ -125,6 +138,7 @@ pub fn to_json(plan: &Plan) -> Value {
         "environment": plan.environment,
         "empty": plan.is_empty(),
         "services": plan.changes.iter().map(change_json).collect::<Vec<_>>(),
+        "routes": plan.routes.iter().map(route_json).collect::<Vec<_>>(),
         "notes": plan
             .notes
             .iter()
@@ -135,8 +149,8 @@ pub fn to_json(plan: &Plan) -> Value {
     })
 }
 
-fn change_json(change: &Change) -> Value {
-    let kind = match change.kind {
+fn kind_word(kind: ChangeKind) -> &'static str {
+    match kind {
         ChangeKind::Keep => "keep",
         ChangeKind::Create => "create",
         ChangeKind::Replace => "replace",
@@ -144,10 +158,22 @@ fn change_json(change: &Change) -> Value {
         ChangeKind::Route => "route",
         ChangeKind::Remove => "remove",
         ChangeKind::Orphan => "orphan",
-    };
+    }
+}
+
+fn route_json(line: &RouteLine) -> Value {
+    json!({
+        "route": line.what,
+        "change": kind_word(line.kind),
+        "to": line.to,
+        "policy": line.policy,
+    })
+}
+
+fn change_json(change: &Change) -> Value {
     json!({
         "service": change.service,
-        "change": kind,
+        "change": kind_word(change.kind),
         "causes": change.causes.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "image": change.to_image.as_ref().map(|image| json!({
             "reference": image.reference,

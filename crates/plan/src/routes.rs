@@ -92,7 +92,7 @@ fn overlap(a: Option<IpAddr>, b: Option<IpAddr>) -> bool {
 }
 
 /// Who else holds a host port.
-fn taken_by(observed: &Observed, address: Option<IpAddr>, port: u16) -> Option<String> {
+pub(crate) fn taken_by(observed: &Observed, address: Option<IpAddr>, port: u16) -> Option<String> {
     let container = observed
         .foreign_ports
         .iter()
@@ -163,14 +163,16 @@ pub(crate) fn conflicts(
     refusals
 }
 
-/// Whether the edge already does for a service what is wanted of it.
+/// Whether the edge already does for a service what is wanted of it: at its host ports, and for the
+/// pools that routes lead to.
 pub(crate) fn is_in_place(
     router: Option<&RouterState>,
     service: &str,
     wanted: &[Wanted],
+    routed: &[PoolKey],
     keep: &[&ObservedContainer],
 ) -> bool {
-    let Some(router) = router else { return wanted.is_empty() };
+    let Some(router) = router else { return wanted.is_empty() && routed.is_empty() };
     let is_wanted = |listener: &ObservedListener| {
         wanted.iter().any(|w| {
             w.listener.pool == listener.pool
@@ -179,21 +181,21 @@ pub(crate) fn is_in_place(
         })
     };
     let superfluous = router.listeners.iter().any(|l| l.pool.service == service && !is_wanted(l));
+    let answers = |key: &PoolKey| {
+        router.pools.get(key).is_some_and(|pool| {
+            !pool.held
+                && pool.replicas.len() == keep.len()
+                && keep.iter().all(|c| pool.replicas.iter().any(|(r, _, _)| r.container_id == c.id))
+        })
+    };
     !superfluous
+        && routed.iter().all(answers)
         && wanted.iter().all(|w| {
             let listens = router.listeners.iter().any(|l| {
                 l.pool == w.listener.pool
                     && l.port == w.listener.port
                     && same_address(w.listener.address, l.address)
             });
-            let pool = router.pools.get(&w.listener.pool);
-            listens
-                && pool.is_some_and(|pool| {
-                    !pool.held
-                        && pool.replicas.len() == keep.len()
-                        && keep
-                            .iter()
-                            .all(|c| pool.replicas.iter().any(|(r, _, _)| r.container_id == c.id))
-                })
+            listens && answers(&w.listener.pool)
         })
 }

@@ -637,7 +637,9 @@ pub(crate) fn gate_of(spec: &ServiceSpec, policy: &Policy) -> Gate {
             path: path.clone(),
         })
         .collect();
-    ports.sort_by_key(|probe| probe.port);
+    let led = spec.routed.iter().filter(|_| routed);
+    ports.extend(led.map(|port| PortProbe { port: *port, protocol: None, path: path.clone() }));
+    ports.sort_by_key(|probe| (probe.port, probe.protocol.is_none()));
     ports.dedup_by_key(|probe| probe.port);
     let blind = ports.is_empty() && !healthcheck;
     Gate {

@@ -12,7 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use shiplap_model::{
     Action, AnonymousVolumes, Cause, Change, ChangeKind, ContainerState, Desired, Gate, Goal,
     HealthGate, ListenerSpec, Names, Note, Observed, ObservedContainer, OpenStreams, Phase, Plan,
-    PoolKey, RouteIntent, RouteTarget, Starts, Step, StepId, StoredBefore, StoredContainer,
+    PoolKey, RouteIntent, RouteTable, RouteTarget, Starts, Step, StepId, StoredBefore,
+    StoredContainer,
 };
 
 use crate::assemble::graph::callers_first;
@@ -67,6 +68,7 @@ pub fn withdraw(
         project: desired.project.clone(),
         environment: desired.environment.clone(),
         goal: Goal::Withdraw,
+        routes: Vec::new(),
         changes: changes(&gone, &returning),
         notes: notes(&returning),
         steps: steps.0,
@@ -212,7 +214,9 @@ fn close(
     };
     let held: Vec<&PoolKey> =
         dropped.iter().chain(routes.back.iter().filter(loses)).copied().collect();
-    if held.is_empty() && drop_listeners.is_empty() {
+    // Before a first deployment there were none.
+    let table = (!router.table.same(&RouteTable::default())).then(RouteTable::default);
+    if held.is_empty() && drop_listeners.is_empty() && table.is_none() {
         return Vec::new();
     }
     let runs = |key: &PoolKey| {
@@ -250,11 +254,11 @@ fn close(
             after = vec![steps.push(None, drain, &after)];
         }
     }
-    if dropped.is_empty() && drop_listeners.is_empty() {
+    if dropped.is_empty() && drop_listeners.is_empty() && table.is_none() {
         return after;
     }
     let drop_pools = dropped.iter().map(|key| (*key).clone()).collect();
-    let to = RouteIntent { drop_pools, drop_listeners, ..RouteIntent::default() };
+    let to = RouteIntent { drop_pools, drop_listeners, table, ..RouteIntent::default() };
     let action = Action::Route { what: "close ports".to_owned(), to, back: RouteIntent::default() };
     vec![steps.push(None, action, &after)]
 }

@@ -5,6 +5,7 @@ mod container;
 mod holder;
 mod image;
 mod router;
+mod routes;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -64,6 +64,7 @@ fn make(yaml: &str) -> Desired {
         config_files: vec!["/srv/shop/compose.yaml".to_owned()],
         compose: project.clone(),
         services: BTreeMap::new(),
+        routes: serde_json::from_value(loaded.canonical["x-routes"].clone()).unwrap_or_default(),
     };
     for (name, service) in &project.services {
         let reference = service.image.clone().unwrap_or_else(|| format!("shop-{name}:latest"));
@@ -87,6 +88,7 @@ fn make(yaml: &str) -> Desired {
             name: name.clone(),
             service: service.clone(),
             replicas: service.replicas(),
+            routed: desired.routes.ports_of(name),
             image: pin,
             fields: shiplap_plan::fields_of(&project, service, &files, &[]),
             facts: Fields::new(),

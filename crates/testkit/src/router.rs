@@ -1,12 +1,14 @@
 //! An edge in memory.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use shiplap_model::{
     ContainerState, HolderSpec, OpenStreams, PoolKey, PoolSpec, ProbeKind, ProbeOutcome,
-    ProbeRequest, Protocol, RouteChange, Router, RouterError, RouterState,
+    ProbeRequest, Protocol, RouteChange, RoutePolicy, RouteSpec, RouteTable, RouteTo, Router,
+    RouterError, RouterState,
 };
 
 use crate::calls::{Calls, Fate, Injected};
@@ -55,6 +57,8 @@ fn words(change: &RouteChange) -> String {
     );
     words.extend(change.listeners.iter().map(|l| format!("+{}", l.port)));
     words.extend(change.drop_listeners.iter().map(|l| format!("-{}", l.port)));
+    words.extend(change.entries.iter().map(|entry| format!("+{}", entry.name)));
+    words.extend(change.table.iter().map(|table| format!("routes={}", table.routes.len())));
     words.extend(change.drop_pools.iter().map(|p| format!("-{}:{}", p.service, p.port)));
     words.join(" ")
 }
@@ -124,6 +128,32 @@ fn apply(state: &mut State, owner: &str, change: &RouteChange) -> Result<u64, Ro
     });
     inside.retain(|(_, _, pool)| !change.drop_pools.contains(pool));
     pools.retain(|key, (of, _)| !(of == owner && change.drop_pools.contains(key)));
+    let mut tables = state.tables.clone();
+    if let Some(table) = &change.table {
+        tables.insert(owner.to_owned(), RouteTable { entries: Vec::new(), ..table.clone() });
+    }
+    let led = |route: &RouteSpec| match &route.to {
+        RouteTo::Service { service, port } => pools
+            .keys()
+            .any(|key| key.owner() == owner && key.service == *service && key.port == *port),
+        RouteTo::Redirect { .. } => true,
+    };
+    if let Some(lost) = tables.get(owner).and_then(|t| t.routes.iter().find(|r| !led(r))) {
+        return Err(RouterError::Refused(format!("route {lost} leads to no pool")));
+    }
+    let mut entries = state.entries.clone();
+    for entry in &change.entries {
+        if state.busy_ports.contains(&entry.port) {
+            let reason = "address already in use".to_owned();
+            return Err(RouterError::PortTaken { port: entry.port, reason });
+        }
+        entries.insert(entry.name.clone());
+    }
+    // With the last route that names it, an entry is closed.
+    let named = |tables: &BTreeMap<String, RouteTable>, entry: &String| {
+        tables.values().flat_map(|t| &t.routes).any(|route| route.entries.contains(entry))
+    };
+    entries.retain(|entry| named(&tables, entry) || !named(&state.tables, entry));
     if let Some((_, lost)) = listeners.iter().find(|(_, l)| !pools.contains_key(&l.pool)) {
         return Err(RouterError::Refused(format!("no pool {}", lost.pool)));
     }
@@ -131,10 +161,26 @@ fn apply(state: &mut State, owner: &str, change: &RouteChange) -> Result<u64, Ro
         return Err(RouterError::Refused(format!("no pool {lost}")));
     }
     state.name_listeners = inside;
-    if pools != state.pools || listeners != state.listeners {
+    if (&pools, &listeners, &tables, &entries)
+        != (&state.pools, &state.listeners, &state.tables, &state.entries)
+    {
         state.generation += 1;
     }
     (state.pools, state.listeners) = (pools, listeners);
+    (state.tables, state.entries) = (tables, entries);
+    let has_listeners = state.listeners.iter().any(|(of, _)| of == owner);
+    match &change.table {
+        Some(table) if has_listeners => {
+            state.guards.insert(owner.to_owned(), table.guard.clone());
+        }
+        None if !change.listeners.is_empty() && !state.guards.contains_key(owner) => {
+            state.guards.insert(owner.to_owned(), change.guard.clone());
+        }
+        Some(_) | None => {}
+    }
+    if !has_listeners {
+        state.guards.insert(owner.to_owned(), RoutePolicy::default());
+    }
     if let Some(lease) = change.lease {
         state.leases.insert(owner.to_owned(), lease);
     }

@@ -8,7 +8,8 @@ use shiplap_compose::model::Project;
 use shiplap_model::{
     ContainerState, Desired, FieldDigests, Fields, Health, HolderSpec, HolderStatus, ImageInfo,
     ListenerSpec, Mark, Names, NetworkAddress, Observed, ObservedContainer, ObservedListener,
-    ObservedNetwork, ObservedVolume, PoolKey, PoolSpec, PublishedPort, RouterState, ServiceSpec,
+    ObservedNetwork, ObservedVolume, PoolKey, PoolSpec, PublishedPort, RoutePolicy, RouteTable,
+    RouterState, ServiceSpec,
 };
 use tokio::time::Instant;
 
@@ -193,6 +194,12 @@ pub struct State {
     pub pools: BTreeMap<PoolKey, (String, PoolSpec)>,
     /// The edge's listeners, with their owners.
     pub listeners: Vec<(String, ObservedListener)>,
+    /// The edge's routes, by owner.
+    pub tables: BTreeMap<String, RouteTable>,
+    /// What holds at each owner's listeners that were opened before there was a table of its.
+    pub guards: BTreeMap<String, RoutePolicy>,
+    /// Entries that are open.
+    pub entries: BTreeSet<String>,
     /// Name holders by name.
     pub holders: BTreeMap<String, Holder>,
     /// Listeners inside name holders: owner, the holder's id, pool.
@@ -227,6 +234,9 @@ impl Default for State {
             has_ipv6: false,
             pools: BTreeMap::new(),
             listeners: Vec::new(),
+            tables: BTreeMap::new(),
+            guards: BTreeMap::new(),
+            entries: BTreeSet::new(),
             holders: BTreeMap::new(),
             name_listeners: Vec::new(),
             busy_ports: BTreeSet::new(),
@@ -376,6 +386,15 @@ impl State {
                 state.foreign_listeners.push((listener.address, listener.port, of.clone()));
             }
         }
+        state.table = self.tables.get(owner).cloned().unwrap_or_default();
+        if let Some(guard) = self.guards.get(owner) {
+            state.table.guard.clone_from(guard);
+        }
+        let others = self.tables.iter().filter(|(of, _)| *of != owner);
+        state.foreign_routes = others
+            .flat_map(|(of, table)| table.routes.iter().map(|route| (route.clone(), of.clone())))
+            .collect();
+        state.entries.clone_from(&self.entries);
         for holder in self.holders.values().filter(|holder| holder.spec.owner == owner) {
             let inside = self.name_listeners.iter().filter(|(_, id, _)| *id == holder.id);
             state.holders.push(HolderStatus {

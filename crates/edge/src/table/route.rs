@@ -76,6 +76,10 @@ pub struct Policy {
     /// A request that came without TLS is sent to the same address with it, at this port.
     #[serde(skip_serializing_if = "is_default")]
     pub https_port: Option<u16>,
+    /// Not before the table has a certificate for the route's host: until an authority has been
+    /// there, clients would be sent where nobody can answer them.
+    #[serde(skip_serializing_if = "is_default")]
+    pub https_needs_certificate: bool,
     /// Browsers are told to come with TLS only, from now on (`Strict-Transport-Security`), in
     /// answers to requests that came so.
     #[serde(skip_serializing_if = "is_default")]

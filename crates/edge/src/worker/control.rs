@@ -485,7 +485,12 @@ fn fronts(
             };
             let entries = route.entries.join(",");
             let name = format!("{} {} at {entries}", route.owner, route.name());
-            Some((route, rule(name, &route.path, target, &route.policy)))
+            let mut policy = route.policy.clone();
+            let waits = policy.https_needs_certificate;
+            if waits && !table.has_certificate_for(route.host.as_deref()) {
+                policy.https_port = None;
+            }
+            Some((route, rule(name, &route.path, target, &policy)))
         })
         .collect();
     let front = |live: &Live| {

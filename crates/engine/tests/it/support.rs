@@ -121,6 +121,7 @@ impl Lab {
                 name: name.clone(),
                 service: service.clone(),
                 replicas: 1,
+                routed: Default::default(),
                 image,
                 files: Vec::new(),
                 fields: Fields::new(),
@@ -135,6 +136,7 @@ impl Lab {
             config_files: vec![],
             compose,
             services,
+            routes: Default::default(),
         }
     }
 

@@ -12,7 +12,7 @@ use shiplap_compose::FileSource;
 use shiplap_compose::OsFiles;
 use shiplap_compose::model::Project;
 use shiplap_model::{
-    Desired, Engine, ImageOrigin, ImagePin, InjectedFile, Refusal, Secret, StoredImage,
+    Desired, Engine, ImageOrigin, ImagePin, InjectedFile, Refusal, RouteTable, Secret, StoredImage,
     StoredRelease, StoredService,
 };
 
@@ -30,6 +30,13 @@ struct StoredBinding {
     working_dir: String,
     config_files: Vec<String>,
     files: BTreeMap<String, Vec<StoredFile>>,
+    /// Absent in bindings from before there were routes.
+    #[serde(default, skip_serializing_if = "no_routes")]
+    routes: RouteTable,
+}
+
+fn no_routes(table: &RouteTable) -> bool {
+    *table == RouteTable::default()
 }
 
 /// A config or secret with its content.
@@ -110,6 +117,7 @@ pub(super) fn write(assembled: &Assembled) -> Secret<Vec<u8>> {
         working_dir: desired.working_dir.clone(),
         config_files: desired.config_files.clone(),
         files,
+        routes: desired.routes.clone(),
     };
     Secret::new(serde_json::to_vec(&stored).expect("a binding is JSON"))
 }
@@ -141,6 +149,7 @@ pub(super) struct Read {
     pub project: Project,
     pub place: (String, Vec<String>),
     pub contents: BTreeMap<String, Contents>,
+    pub routes: RouteTable,
 }
 
 /// Reads a binding of any version.
@@ -167,7 +176,8 @@ pub(super) fn read(bytes: &Secret<Vec<u8>>) -> Result<Read, AppError> {
         }
         contents.insert(name, of_service);
     }
-    Ok(Read { project, place: (stored.working_dir, stored.config_files), contents })
+    let place = (stored.working_dir, stored.config_files);
+    Ok(Read { project, place, contents, routes: stored.routes })
 }
 
 /// A file of the host that still has the content of then is mounted again; otherwise the content
@@ -211,7 +221,8 @@ pub(super) async fn restore(
     if !refusals.is_empty() {
         return Err(AppError::Refused(refusals));
     }
-    Ok(assemble(engine, &read.project, environment, read.place, &pins, read.contents))
+    let Read { project, place, contents, routes } = read;
+    Ok(assemble(engine, &project, environment, place, &pins, contents, &routes))
 }
 
 async fn find(

@@ -6,8 +6,8 @@ use std::future::Future;
 use shiplap_compose::model::Project;
 use shiplap_model::{
     Action, ContainerState, Deployment, DeploymentState, Desired, Goal, ImagePin, LeaseKey, Limits,
-    NewDeployment, Observed, ObservedContainer, Outcome, Plan, Scope, StoredBefore,
-    StoredContainer, StoredRelease, StoredRequest,
+    NewDeployment, Observed, ObservedContainer, Outcome, Plan, RouteSpec, RouteTable, RouteTo,
+    Scope, StoredBefore, StoredContainer, StoredRelease, StoredRequest,
 };
 use shiplap_plan::{Policy, Selection};
 
@@ -431,8 +431,9 @@ impl App {
         let loaded = &source.loaded;
         let files = loaded.files.iter().map(|file| file.display().to_string()).collect();
         let place = (loaded.project_directory.display().to_string(), files);
+        let engine = self.engine.as_ref();
         let assembled =
-            assemble(self.engine.as_ref(), project, &source.environment, place, pins, contents);
+            assemble(engine, project, &source.environment, place, pins, contents, &source.routes);
         match (request.selection(), newest_done(history)) {
             (Selection::Only(chosen), Some(before)) => {
                 self.with_the_rest_from(assembled, before, &chosen).await
@@ -458,6 +459,7 @@ impl App {
             return Ok(assembled);
         };
         let desired = &mut assembled.desired;
+        desired.routes = merged(&old.desired.routes, &desired.routes, chosen);
         for (name, spec) in old.desired.services {
             if chosen.contains(&name) || !desired.services.contains_key(&name) {
                 continue;
@@ -484,8 +486,25 @@ impl App {
         let pins = project.services.keys().map(|name| (name.clone(), nameless())).collect();
         let place = (String::new(), Vec::new());
         let contents = BTreeMap::new();
-        assemble(self.engine.as_ref(), &project, &scope.environment, place, &pins, contents)
+        let engine = self.engine.as_ref();
+        let routes = RouteTable::default();
+        assemble(engine, &project, &scope.environment, place, &pins, contents, &routes)
     }
+}
+
+/// The routes from before, with those of some services replaced.
+fn merged(old: &RouteTable, new: &RouteTable, chosen: &BTreeSet<String>) -> RouteTable {
+    let is_chosen = |route: &&RouteSpec| match &route.to {
+        RouteTo::Service { service, .. } => chosen.contains(service),
+        RouteTo::Redirect { .. } => false,
+    };
+    let mut routes: Vec<RouteSpec> =
+        old.routes.iter().filter(|route| !is_chosen(route)).cloned().collect();
+    for route in new.routes.iter().filter(is_chosen) {
+        routes.retain(|known| !known.collides(route));
+        routes.push(route.clone());
+    }
+    RouteTable { entries: new.entries.clone(), routes, guard: old.guard.clone() }
 }
 
 /// Where a desired state comes from.

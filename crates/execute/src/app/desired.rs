@@ -1,12 +1,12 @@
 //! From a loaded project to the planner's left hand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use shiplap_compose::model::{FileObject, FileReference, Project, Service};
 use shiplap_compose::{FileSource, OsFiles};
 use shiplap_model::{
-    Desired, Engine, Fields, ImagePin, InjectedFile, Refusal, Secret, ServiceSpec,
+    Desired, Engine, Fields, ImagePin, InjectedFile, Refusal, RouteTable, Secret, ServiceSpec,
 };
 
 use super::Source;
@@ -136,6 +136,7 @@ pub(super) fn assemble(
     (working_dir, config_files): (String, Vec<String>),
     pins: &BTreeMap<String, ImagePin>,
     contents: BTreeMap<String, Contents>,
+    routes: &RouteTable,
 ) -> Assembled {
     let mut desired = Desired {
         project: project.name.clone(),
@@ -144,9 +145,11 @@ pub(super) fn assemble(
         config_files,
         compose: project.clone(),
         services: BTreeMap::new(),
+        routes: routes.clone(),
     };
     for (name, service) in &project.services {
-        let spec = spec(project, name, service, &pins[name], contents.get(name));
+        let mut spec = spec(project, name, service, &pins[name], contents.get(name));
+        spec.routed = routes.ports_of(name);
         desired.services.insert(name.clone(), spec);
     }
     let facts: Vec<(String, Fields)> = desired
@@ -177,6 +180,7 @@ fn spec(
         name: name.to_owned(),
         service: service.clone(),
         replicas: service.replicas(),
+        routed: BTreeSet::new(),
         image: image.clone(),
         fields: shiplap_plan::fields_of(project, service, &injected, &hosted),
         facts: Fields::new(),

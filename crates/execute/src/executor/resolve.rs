@@ -59,6 +59,10 @@ pub(super) async fn route_change(
         listeners: intent.listeners.clone(),
         drop_pools: intent.drop_pools.clone(),
         drop_listeners: intent.drop_listeners.clone(),
+        entries: intent.entries.clone(),
+        guard: intent.guard.clone(),
+        table: intent.table.clone(),
+        maintenance: shiplap_model::MaintenanceChange::Keep,
         lease: None,
         pools,
     })

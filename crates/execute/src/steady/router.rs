@@ -169,6 +169,15 @@ fn add(all: &mut RouteChange, change: &RouteChange) {
             all.names.push(name.clone());
         }
     }
+    for entry in &change.entries {
+        if !all.entries.iter().any(|known| known.name == entry.name) {
+            all.entries.push(entry.clone());
+        }
+    }
+    all.guard.clone_from(&change.guard);
+    if let Some(table) = &change.table {
+        all.table = Some(table.clone());
+    }
     for key in &change.drop_pools {
         all.pools.retain(|known| known.key != *key);
         all.listeners.retain(|known| known.pool != *key);

@@ -57,7 +57,7 @@ impl Bench {
 
     fn source(yaml: &str) -> Source {
         let loaded = source(yaml, &[("API_KEY", "s3cr3t-key")]);
-        Source { loaded, environment: ENVIRONMENT.to_owned() }
+        Source { loaded, environment: ENVIRONMENT.to_owned(), routes: Default::default() }
     }
 
     async fn carry_out(&self, intent: &Intent<'_>, request: &Request) -> Result<Report, AppError> {

@@ -6,5 +6,6 @@ mod interrupted;
 mod order;
 mod properties;
 mod refusals;
+mod routes;
 mod support;
 mod unchanged;

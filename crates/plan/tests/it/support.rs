@@ -10,6 +10,9 @@
 //! foreign-port 8000 blog-web-1             a port that another project's container publishes
 //! foreign-listener 8000 blog/default       a port that another environment has at the edge
 //! foreign-name shop-api-1                  a name that another project's container has
+//! routes                                   the edge has the routes of the file
+//! routes {"routes": …}                     it has these
+//! foreign-route blog/prod shop.example     a route to that host belongs to another environment
 //! absent network shop_default              what the file names and the engine does not have
 //! ```
 //!
@@ -104,6 +107,21 @@ pub fn observed(desired: &Desired, machine: &str) -> Observed {
                 let project = Some(desired.project.clone());
                 let made = ObservedNetwork { project, ..Default::default() };
                 observed.networks.insert((*name).to_owned(), made);
+            }
+            ["routes", json @ ..] => {
+                edge = true;
+                router.table = match json {
+                    [] => desired.routes.clone(),
+                    json => serde_json::from_str(&json.join(" ")).unwrap(),
+                };
+                let named = router.table.routes.iter().flat_map(|route| route.entries.clone());
+                router.entries.extend(named);
+            }
+            ["foreign-route", owner, host] => {
+                edge = true;
+                let mut route = desired.routes.routes[0].clone();
+                route.host = Some((*host).to_owned());
+                router.foreign_routes.push((route, (*owner).to_owned()));
             }
             ["absent", "network", name] => {
                 observed.networks.remove(*name);
@@ -230,9 +248,11 @@ fn empty() -> PoolStatus {
 
 fn route(desired: &Desired, container: &ObservedContainer, router: &mut RouterState) {
     let Some(spec) = desired.services.get(&container.service) else { return };
-    for port in spec.service.ports.iter().filter(|port| port.protocol.as_deref() != Some("udp")) {
-        let key = key(&format!("{}:{}", container.service, port.target));
-        if let Some((first, _)) = port.published_range()
+    let ports = spec.service.ports.iter().filter(|port| port.protocol.as_deref() != Some("udp"));
+    let published = ports.map(|port| (port.target, port.published_range()));
+    for (port, range) in published.chain(spec.routed.iter().map(|port| (*port, None))) {
+        let key = key(&format!("{}:{port}", container.service));
+        if let Some((first, _)) = range
             && !router.listeners.iter().any(|l| l.pool == key)
         {
             router.listeners.push(listener(first, key.clone()));
@@ -252,9 +272,10 @@ fn holder(desired: &Desired, name: &str, services: &[&str]) -> HolderStatus {
     let mut pools = Vec::new();
     for service in services {
         networks.entry("shop_default".to_owned()).or_default().push((*service).to_owned());
-        let ports = desired.services.get(*service).map(|spec| &spec.service.ports);
-        for port in ports.into_iter().flatten() {
-            pools.push(key(&format!("{service}:{}", port.target)));
+        let Some(spec) = desired.services.get(*service) else { continue };
+        let published = spec.service.ports.iter().map(|port| port.target);
+        for port in published.chain(spec.routed.iter().copied()) {
+            pools.push(key(&format!("{service}:{port}")));
         }
     }
     let spec = HolderSpec {

@@ -16,6 +16,7 @@ use shiplap_model::{
 
 use super::container::EdgeContainer;
 use super::holder;
+use super::routes;
 use super::socket;
 
 /// The edge of one target.
@@ -104,7 +105,9 @@ impl EdgeRouter {
             });
             match there {
                 Some(known) => known.pool = listener.pool,
-                None => table.listeners.push(listener),
+                None => table
+                    .listeners
+                    .push(Listener { policy: routes::guard(&change.guard), ..listener }),
             }
         }
         let dropped: Vec<Listener> =
@@ -119,6 +122,7 @@ impl EdgeRouter {
             let led_there = listener.pool.as_ref().is_some_and(|pool| dropped_pools.contains(pool));
             !named && !led_there
         });
+        routes::change(owner, change, self.has_ipv6, table);
         table.pools.retain(|name, pool| !(pool.owner == owner && dropped_pools.contains(name)));
     }
 }
@@ -300,6 +304,7 @@ fn state(owner: &str, status: &api::Status, table: &Table) -> RouterState {
             state.listeners.push(ObservedListener { address, port, pool });
         }
     }
+    routes::read(owner, table, &mut state);
     state
 }
 

@@ -130,7 +130,8 @@ pub(super) fn take_over_ports(
             drop_listeners: listeners.clone(),
             ..RouteIntent::default()
         };
-        let to = RouteIntent { pools, listeners, ..RouteIntent::default() };
+        let guard = context.table.guard.clone();
+        let to = RouteIntent { pools, listeners, guard, ..RouteIntent::default() };
         let what = format!("take over the port of {name}");
         let after = progress.stops.get(name).into_iter().flatten().copied();
         ids.push(steps.push(Phase::Change, Some(name), Action::Route { what, to, back }, after));

@@ -12,14 +12,16 @@ use super::look::{engine_publishes, listens, pool_before, project_labels};
 use crate::assemble::Context;
 use crate::naming;
 use crate::service::Origin;
+use crate::table;
 
 pub(super) fn prepare(context: &Context<'_>, steps: &mut Steps) -> Vec<StepId> {
     let mut ready = images(context, steps);
     let barrier = ready.clone();
-    let routes = context.services.iter().any(|(name, service)| {
-        !context.pools_of(name).is_empty()
-            && (service.changes() || service.kind == ChangeKind::Route)
-    });
+    let routes = context.new_table().is_some()
+        || context.services.iter().any(|(name, service)| {
+            !context.pools_of(name).is_empty()
+                && (service.changes() || service.kind == ChangeKind::Route)
+        });
     let mut open_after = barrier.clone();
     if routes {
         let edge = steps.push(Phase::Prepare, None, Action::EnsureEdge, []);
@@ -162,13 +164,16 @@ pub(super) fn open_ports(
         back.drop_listeners.extend(closed.into_iter().cloned());
         to.names.extend(names);
     }
-    if to.listeners.is_empty() && to.names.is_empty() {
+    to.guard = context.table.guard.clone();
+    to.entries = table::closed_entries(&context.table, context.observed);
+    if to.listeners.is_empty() && to.names.is_empty() && to.entries.is_empty() {
         return None;
     }
     let mut ports: Vec<String> = to
         .listeners
         .iter()
         .map(|l| if l.port == 0 { "any".to_owned() } else { l.port.to_string() })
+        .chain(to.entries.iter().map(|entry| entry.port.to_string()))
         .collect();
     ports.dedup();
     let mut names: Vec<&str> = to.names.iter().map(|name| name.service.as_str()).collect();

@@ -36,7 +36,13 @@ pub(super) fn switch<'a>(
             .collect();
         after.extend(stops);
     }
-    let (to, back) = switch_intents(context);
+    let (mut to, mut back) = switch_intents(context);
+    if let Some(table) = context.new_table() {
+        to.table = Some(table.clone());
+        to.guard = table.guard.clone();
+        back.table = Some(context.table_before());
+        back.guard = context.table_before().guard;
+    }
     if to == RouteIntent::default() {
         return after;
     }
@@ -44,7 +50,10 @@ pub(super) fn switch<'a>(
     let dropped: Vec<&str> = to.drop_pools.iter().map(|key| key.service.as_str()).collect();
     moved.extend(dropped);
     moved.dedup();
-    let what = format!("switch {}", moved.join(" "));
+    let what = match moved.as_slice() {
+        [] => "switch routes".to_owned(),
+        moved => format!("switch {}", moved.join(" ")),
+    };
     vec![steps.push(Phase::Change, None, Action::Route { what, to, back }, after)]
 }
 
@@ -120,7 +129,8 @@ pub(super) fn drop_stale(context: &Context<'_>, to: &mut RouteIntent, back: &mut
     }
     for key in router.pools.keys().filter(|key| may_go(&key.service)) {
         let inner = context.naming.by_service.contains_key(&key.service);
-        if !inner && !wanted().any(|w| w.listener.pool == *key) {
+        let routed = context.routed_pools(&key.service).contains(key);
+        if !inner && !routed && !wanted().any(|w| w.listener.pool == *key) {
             to.drop_pools.push(key.clone());
             back.pools.extend(pool_before(context, key));
         }
