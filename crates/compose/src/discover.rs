@@ -17,6 +17,12 @@ const OVERRIDE_NAMES: &[&str] = &[
     "docker-compose.override.yml",
     "docker-compose.override.yaml",
 ];
+/// The Compose file that a folder has by itself, without its override.
+#[must_use]
+pub fn default_file(folder: &Path, files: &dyn crate::FileSource) -> Option<PathBuf> {
+    NAMES.iter().map(|name| folder.join(name)).find(|path| files.exists(path))
+}
+
 /// How many parent folders are looked into. No path is that deep.
 const MAX_PARENTS: usize = 256;
 
@@ -146,7 +152,7 @@ fn default_files(start: &Path, ctx: &mut Context<'_>) -> Option<Vec<PathBuf>> {
 }
 
 /// Lower case letters, digits, `-` and `_`, not starting with the latter.
-pub(crate) fn normal_name(text: &str) -> String {
+pub fn normal_name(text: &str) -> String {
     let kept: String = text
         .to_lowercase()
         .chars()

@@ -48,6 +48,7 @@ mod yaml_out;
 
 pub use advice::advise;
 pub use diagnostic::{Diagnostic, Location, Related, Severity};
+pub use discover::{default_file, normal_name};
 pub use load::load;
 pub use model::Project;
 pub use render::{ConfigOptions, Format, Rendered, View, render_config};

@@ -16,13 +16,13 @@ pub(crate) fn read(
     path: &Path,
     named: Option<Location>,
     files: &dyn FileSource,
-) -> Result<BTreeMap<String, String>, Diagnostic> {
+) -> Result<BTreeMap<String, String>, Box<Diagnostic>> {
     let shown = path.display();
     let wrong =
         |code, message: String| Diagnostic::error(code, message).at(named.clone(), "named here");
     let bytes = files.read(path, LARGEST_FILE).map_err(|error| {
-        wrong("config/unreadable", format!("cannot read `{shown}`: {error}"))
-            .help(format!("`htpasswd -nB NAME >> {shown}` makes it"))
+        let problem = wrong("config/unreadable", format!("cannot read `{shown}`: {error}"));
+        Box::new(problem.help(format!("`shiplap htpasswd NAME >> {shown}` makes it")))
     })?;
     let text = String::from_utf8_lossy(&bytes);
     let mut users = BTreeMap::new();
@@ -34,18 +34,18 @@ pub(crate) fn read(
         let number = number + 1;
         let Some((name, hash)) = line.split_once(':').filter(|(name, _)| !name.is_empty()) else {
             let message = format!("line {number} of `{shown}` is not of the form NAME:HASH");
-            return Err(wrong("config/htpasswd", message));
+            return Err(Box::new(wrong("config/htpasswd", message)));
         };
         if !is_bcrypt(hash) {
             let message = format!("the password of `{name}` in `{shown}` is not hashed by bcrypt");
-            let help = format!("`htpasswd -nB {name}` prints a line that is");
-            return Err(wrong("config/htpasswd", message).help(help));
+            let help = format!("`shiplap htpasswd {name}` prints a line that is");
+            return Err(Box::new(wrong("config/htpasswd", message).help(help)));
         }
         users.insert(name.to_owned(), hash.to_owned());
     }
     if users.is_empty() {
-        return Err(wrong("config/htpasswd", format!("`{shown}` names nobody"))
-            .help(format!("`htpasswd -nB NAME >> {shown}`")));
+        let problem = wrong("config/htpasswd", format!("`{shown}` names nobody"));
+        return Err(Box::new(problem.help(format!("`shiplap htpasswd NAME >> {shown}`"))));
     }
     Ok(users)
 }

@@ -21,12 +21,17 @@ pub struct Shaped {
 
 impl Settings {
     /// Makes the project the environment's: services that it goes without, ports, limits, jobs.
+    /// `inactive` are the services that no profile asks for.
     ///
     /// # Errors
     /// Services that are not there, and limits that do not suffice.
-    pub fn shape(&self, project: &mut Project) -> Result<Shaped, Vec<Diagnostic>> {
+    pub fn shape(
+        &self,
+        project: &mut Project,
+        inactive: &[String],
+    ) -> Result<Shaped, Vec<Diagnostic>> {
         let mut problems = Vec::new();
-        self.exclude(project, &mut problems);
+        self.exclude(project, inactive, &mut problems);
         self.publish(project);
         let shares = self.limit(project, &mut problems);
         for (index, job) in self.jobs.iter().enumerate() {
@@ -35,9 +40,12 @@ impl Settings {
         if problems.is_empty() { Ok(Shaped { shares }) } else { Err(problems) }
     }
 
-    fn exclude(&self, project: &mut Project, problems: &mut Vec<Diagnostic>) {
+    fn exclude(&self, project: &mut Project, inactive: &[String], problems: &mut Vec<Diagnostic>) {
         for (index, name) in self.exclude.iter().enumerate() {
             let at = self.at(&["exclude", &index.to_string()]);
+            if inactive.contains(name) {
+                continue;
+            }
             if !project.services.contains_key(name) {
                 let message = format!("there is no service `{name}`");
                 let diagnostic = at.error("config/unknown-service", message, "no such service");

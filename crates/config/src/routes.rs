@@ -46,7 +46,7 @@ impl Settings {
             let to = match self.target(route, &index, project) {
                 Ok(to) => to,
                 Err(problem) => {
-                    problems.push(problem);
+                    problems.push(*problem);
                     continue;
                 }
             };
@@ -90,7 +90,12 @@ impl Settings {
         }
     }
 
-    fn target(&self, given: &Route, index: &str, project: &Project) -> Result<RouteTo, Diagnostic> {
+    fn target(
+        &self,
+        given: &Route,
+        index: &str,
+        project: &Project,
+    ) -> Result<RouteTo, Box<Diagnostic>> {
         if let Some(to) = &given.redirect {
             let status = given.status.unwrap_or(308);
             return Ok(RouteTo::Redirect { to: self.fill(to), exact: false, status });
@@ -113,14 +118,14 @@ impl Settings {
             [port] => Ok(RouteTo::Service { service: name.to_owned(), port: *port }),
             [] => {
                 let message = format!("which port of `{name}` answers, no file says");
-                Err(at.error("config/no-port", message, "no port is known").help("`port: 8000`"))
+                let problem = at.error("config/no-port", message, "no port is known");
+                Err(Box::new(problem.help("`port: 8000`")))
             }
             several => {
                 let list: Vec<String> = several.iter().map(u16::to_string).collect();
                 let message = format!("`{name}` has the ports {}", list.join(", "));
-                Err(at
-                    .error("config/no-port", message, "one of them must be named")
-                    .help(format!("`port: {}`", list[0])))
+                let problem = at.error("config/no-port", message, "one of them must be named");
+                Err(Box::new(problem.help(format!("`port: {}`", list[0]))))
             }
         }
     }
@@ -145,7 +150,7 @@ impl Settings {
                     let realm = format!("{} {}", self.project, self.name);
                     policy.basic_auth = Some(BasicAuth { realm, users });
                 }
-                Err(problem) => problems.push(problem),
+                Err(problem) => problems.push(*problem),
             }
         }
         policy

@@ -208,6 +208,18 @@ impl Settings {
         }
     }
 
+    /// The folder that the file's paths start from.
+    #[must_use]
+    pub fn folder(&self) -> &std::path::Path {
+        self.config.folder()
+    }
+
+    /// Whether the file names Compose files of all environments, so that none is looked for.
+    #[must_use]
+    pub fn has_base_files(&self) -> bool {
+        !self.config.file.compose.is_empty()
+    }
+
     pub(crate) fn given(&self) -> &Environment {
         &self.config.file.environments[&self.name]
     }

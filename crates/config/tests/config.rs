@@ -56,7 +56,7 @@ fn refused(text: &str, expected: Expect) {
 /// What becomes of the project, or what is said instead.
 fn shaped(text: &str) -> Result<Project, String> {
     let mut project = project();
-    match settings(text, "dev").shape(&mut project) {
+    match settings(text, "dev").shape(&mut project, &[]) {
         Ok(_) => Ok(project),
         Err(problems) => Err(said(problems)),
     }
@@ -376,7 +376,7 @@ fn limits_are_split_over_those_that_say_nothing() {
 
     let mut project = self::project();
     project.services["db"].cpus = Some(3.0);
-    let problems = settings(text, "dev").shape(&mut project).expect_err("too little");
+    let problems = settings(text, "dev").shape(&mut project, &[]).expect_err("too little");
     expect![[r#"
         error[config/limit-exceeded]: the services of `dev` ask for 3 of cpus by themselves, and the environment has 2
          ┌ /shop/shiplap.yaml:1:40

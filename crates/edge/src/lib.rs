@@ -14,6 +14,7 @@ mod channel;
 pub mod client;
 mod containers;
 mod log;
+mod password;
 mod sockets;
 pub mod supervisor;
 pub mod table;
@@ -22,4 +23,5 @@ pub mod worker;
 
 pub use certificate::{Certificate, CertificateError};
 pub use client::{Client, ClientError};
+pub use password::{PasswordError, hash_password};
 pub use table::{Hold, Listener, Policy, Pool, Protocol, Replica, Route, Table, Target};

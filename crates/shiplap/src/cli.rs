@@ -39,6 +39,12 @@ pub struct ProjectArgs {
     /// Project name [default: as Compose names it]
     #[arg(short = 'p', long = "project-name", global = true, value_name = "NAME")]
     pub project_name: Option<String>,
+    /// Environment of shiplap.yaml [default: the only one there is]
+    #[arg(short = 'e', long = "environment", global = true, value_name = "NAME")]
+    pub environment: Option<String>,
+    /// The configuration [default: shiplap.yaml here, or in a folder above]
+    #[arg(long = "config", id = "config-file", global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Folder that relative paths start from
     #[arg(long, global = true, value_name = "DIR")]
     pub project_directory: Option<PathBuf>,

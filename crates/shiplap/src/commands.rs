@@ -14,7 +14,10 @@ mod retire;
 mod top;
 mod unsupported;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use shiplap_compose::{Diagnostic, Severity};
+use shiplap_config::Settings;
 use shiplap_engine::DockerEngine;
 use shiplap_execute::Silent;
 use shiplap_execute::app::{App, AppError, Source};
@@ -22,7 +25,7 @@ use shiplap_model::{Limits, Scope};
 
 use crate::cli::{Cli, Command, LimitArgs, ProjectArgs, Selected};
 use crate::exit::Exit;
-use crate::load::DEFAULT_ENVIRONMENT;
+use crate::load::{DEFAULT_ENVIRONMENT, Opened};
 use crate::output::errors;
 
 /// Whether a person or a program reads the result.
@@ -60,13 +63,18 @@ pub async fn run(cli: Cli) -> Exit {
 }
 
 /// Loads the project, or says all that is wrong with its files.
-fn source(project: &ProjectArgs) -> Result<Source, Exit> {
-    match crate::load::load(project) {
-        Ok(source) => {
-            for warning in &source.loaded.warnings {
+async fn source(project: &ProjectArgs) -> Result<Source, Exit> {
+    opened(project).await.map(|opened| opened.source)
+}
+
+/// The same, with what its environment says.
+async fn opened(project: &ProjectArgs) -> Result<Opened, Exit> {
+    match crate::load::open(project).await {
+        Ok(opened) => {
+            for warning in &opened.source.loaded.warnings {
                 eprintln!("{warning}");
             }
-            Ok(source)
+            Ok(opened)
         }
         Err(diagnostics) => {
             show_diagnostics(&diagnostics);
@@ -85,21 +93,28 @@ fn show_diagnostics(diagnostics: &[Diagnostic]) {
     }
 }
 
-/// Where to act. With a project name on the command line the files may be gone or broken: going
-/// back must work at the very moment when they are.
-fn scope(project: &ProjectArgs) -> Result<(Scope, Option<Source>), Exit> {
-    match (crate::load::load(project), &project.project_name) {
-        (Ok(source), _) => Ok((source.scope(), Some(source))),
-        (Err(_), Some(name)) => {
-            let environment = DEFAULT_ENVIRONMENT.to_owned();
-            Ok((Scope { project: name.clone(), environment }, None))
-        }
-        (Err(diagnostics), None) => {
-            show_diagnostics(&diagnostics);
-            eprintln!("  = help: with `-p PROJECT` this command needs no files");
-            Err(Exit::Failed)
-        }
+/// Where to act. With an environment, or a project name on the command line, the Compose files may
+/// be gone or broken: going back must work at the very moment when they are.
+async fn scope(project: &ProjectArgs) -> Result<(Scope, Option<Source>), Exit> {
+    let diagnostics = match crate::load::open(project).await {
+        Ok(opened) => return Ok((opened.source.scope(), Some(opened.source))),
+        Err(diagnostics) => diagnostics,
+    };
+    if let Some(scope) = named_scope(project) {
+        return Ok((scope, None));
     }
+    if let Ok(Some(settings)) = crate::load::settings(project) {
+        return Ok((crate::load::scope_of(&settings).await, None));
+    }
+    show_diagnostics(&diagnostics);
+    eprintln!("  = help: with `-p PROJECT` this command needs no files");
+    Err(Exit::Failed)
+}
+
+/// The scope that the command line names by itself.
+fn named_scope(project: &ProjectArgs) -> Option<Scope> {
+    let environment = project.environment.clone().unwrap_or(DEFAULT_ENVIRONMENT.to_owned());
+    Some(Scope { project: project.project_name.clone()?, environment })
 }
 
 /// The adapters, for commands that only look: limits are those of the environment.
@@ -142,12 +157,35 @@ fn limits(selected: &Selected, limits: &LimitArgs) -> Result<Limits, Exit> {
     })
 }
 
-/// What the selection on the command line asks for.
-fn request(selected: &Selected, given: &LimitArgs) -> Result<shiplap_execute::app::Request, Exit> {
+/// What the selection on the command line asks for, in an environment.
+fn request(
+    selected: &Selected,
+    given: &LimitArgs,
+    settings: Option<&Settings>,
+) -> Result<shiplap_execute::app::Request, Exit> {
     use shiplap_execute::app::{Images, Request};
+    let mut services: BTreeSet<String> = selected.services.iter().cloned().collect();
+    let mut set: BTreeMap<String, String> =
+        pairs(&selected.set, "SERVICE=TAG")?.into_iter().collect();
+    for job in settings.into_iter().flat_map(|settings| &settings.jobs) {
+        // A job is run in its service's image: the new one of both.
+        if let Some(tag) = set.get(&job.service).cloned() {
+            set.insert(job.name.clone(), tag);
+        }
+        if services.contains(&job.service) {
+            services.insert(job.name.clone());
+        }
+    }
+    let mut limits = limits(selected, given)?;
+    if let Some(settings) = settings {
+        let watch = settings.watch.filter(|_| selected.watch.is_none());
+        limits.watch = watch.unwrap_or(limits.watch);
+        let longest = settings.jobs.iter().filter_map(|job| job.timeout).max();
+        limits.job = longest.unwrap_or(limits.job);
+    }
     Ok(Request {
-        services: selected.services.iter().cloned().collect(),
-        set: pairs(&selected.set, "SERVICE=TAG")?.into_iter().collect(),
+        services,
+        set,
         images: match (selected.pull, selected.build) {
             (true, _) => Images::Pull,
             (_, true) => Images::Build,
@@ -155,7 +193,7 @@ fn request(selected: &Selected, given: &LimitArgs) -> Result<shiplap_execute::ap
         },
         remove_orphans: selected.remove_orphans,
         force: selected.force_recreate,
-        limits: limits(selected, given)?,
+        limits,
         ..Request::default()
     })
 }

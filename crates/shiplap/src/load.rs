@@ -1,42 +1,238 @@
-//! Loading the project that the command line names.
+//! Loading the project, and the environment of it, that the command line names.
+
+use std::path::{Path, PathBuf};
 
 use shiplap_compose::{Diagnostic, OsFiles, Request, Tolerance};
+use shiplap_config::{Config, Settings};
 use shiplap_execute::app::Source;
+use shiplap_ledger::SqliteLedger;
+use shiplap_model::{Ledger as _, RouteTable, Scope};
 
 use crate::cli::ProjectArgs;
 
 /// The environment that a folder without further configuration is deployed as.
 pub const DEFAULT_ENVIRONMENT: &str = "default";
+/// The environment, where the command line does not name it.
+const ENVIRONMENT_VARIABLE: &str = "SHIPLAP_ENVIRONMENT";
+
+/// A project with what its environment says.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    pub source: Source,
+    /// Nothing where there is no `shiplap.yaml`, or the command line goes without it.
+    pub settings: Option<Settings>,
+}
 
 /// Loads the project.
 ///
 /// # Errors
 /// Every problem in the files.
-pub fn load(args: &ProjectArgs) -> Result<Source, Vec<Diagnostic>> {
-    let loaded = shiplap_compose::load(&request(args)?, &OsFiles)?;
-    Ok(Source { loaded, environment: DEFAULT_ENVIRONMENT.to_owned(), routes: Default::default() })
+pub async fn open(args: &ProjectArgs) -> Result<Opened, Vec<Diagnostic>> {
+    match settings(args)? {
+        None => {
+            let loaded = shiplap_compose::load(&request(args)?, &OsFiles)?;
+            let environment = plain_environment(args)?;
+            let source = Source { loaded, environment, routes: RouteTable::default() };
+            Ok(Opened { source, settings: None })
+        }
+        Some(settings) => {
+            let source = environment(args, &settings).await?;
+            Ok(Opened { source, settings: Some(settings) })
+        }
+    }
 }
 
-/// What to ask of the loader.
+/// What `shiplap.yaml` says of the environment; nothing where there is none, or where the command
+/// line names Compose files or a Compose project instead.
+///
+/// # Errors
+/// Everything that is wrong with it, and an environment that is not in it or not named.
+pub fn settings(args: &ProjectArgs) -> Result<Option<Settings>, Vec<Diagnostic>> {
+    let Some(config) = config(args)? else { return Ok(None) };
+    let names: Vec<&str> = config.environments().collect();
+    let name = match (wanted(args), names.as_slice()) {
+        (Some(name), _) => name,
+        (None, [only]) => (*only).to_owned(),
+        (None, []) => {
+            let message = format!("`{}` has no environments", config.path().display());
+            return Err(vec![
+                Diagnostic::error("config/no-environment", message)
+                    .help("`environments: { prod: {} }`"),
+            ]);
+        }
+        (None, several) => {
+            let message = "which environment?";
+            let first = several[0];
+            return Err(vec![
+                Diagnostic::error("config/no-environment", message)
+                    .help(format!("there are {}: `-e {first}`, for one", several.join(", "))),
+            ]);
+        }
+    };
+    let project = match config.project() {
+        Some(project) => project.to_owned(),
+        None => own_name(args, &config)?,
+    };
+    config.environment(&name, &project).map(Some)
+}
+
+/// The configuration, where there is one and the command line does not go without it.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn config(args: &ProjectArgs) -> Result<Option<Config>, Vec<Diagnostic>> {
+    if args.config.is_none() && (!args.files.is_empty() || args.project_name.is_some()) {
+        return Ok(None);
+    }
+    let here = current_folder()?;
+    let start = args.project_directory.as_ref().map_or(here.clone(), |folder| here.join(folder));
+    let path = match &args.config {
+        Some(path) => Some(here.join(path)),
+        None => Config::find(&start, &OsFiles),
+    };
+    path.map(|path| Config::read(&path, &OsFiles)).transpose()
+}
+
+/// The environment that the command line or the shell names.
+fn wanted(args: &ProjectArgs) -> Option<String> {
+    let named = || std::env::var(ENVIRONMENT_VARIABLE).ok().filter(|name| !name.is_empty());
+    args.environment.clone().or_else(named)
+}
+
+/// Without `shiplap.yaml` there is one environment, unless files are named: then it can have any
+/// name.
+fn plain_environment(args: &ProjectArgs) -> Result<String, Vec<Diagnostic>> {
+    match &args.environment {
+        None => Ok(DEFAULT_ENVIRONMENT.to_owned()),
+        Some(name) if name == DEFAULT_ENVIRONMENT || args.project_name.is_some() => {
+            Ok(name.clone())
+        }
+        Some(name) => {
+            let message = match args.files.is_empty() {
+                true => format!("there is no shiplap.yaml that could have an environment `{name}`"),
+                false => "`-e` reads Compose files from shiplap.yaml, `-f` names others".to_owned(),
+            };
+            Err(vec![
+                Diagnostic::error("config/no-config", message)
+                    .help("`shiplap init` writes a shiplap.yaml for what is in this folder"),
+            ])
+        }
+    }
+}
+
+/// The project's name, as its Compose files have it.
+fn own_name(args: &ProjectArgs, config: &Config) -> Result<String, Vec<Diagnostic>> {
+    let Some(first) = config.environments().next() else { return Ok(String::new()) };
+    let settings = config.environment(first, "")?;
+    let mut request = for_environment(args, &settings)?;
+    request.project_name = None;
+    // What variables are missing matters later, and for the environment that is meant.
+    match shiplap_compose::load(&request, &OsFiles) {
+        Ok(loaded) => Ok(loaded.project.name),
+        Err(_) => Ok(shiplap_compose::normal_name(
+            &config.folder().file_name().unwrap_or_default().to_string_lossy(),
+        )),
+    }
+}
+
+async fn environment(args: &ProjectArgs, settings: &Settings) -> Result<Source, Vec<Diagnostic>> {
+    let mut loaded = shiplap_compose::load(&for_environment(args, settings)?, &OsFiles)?;
+    settings.shape(&mut loaded.project, &loaded.inactive)?;
+    let routes = settings.routes(&loaded.project, &OsFiles)?;
+    let environment = known_as(settings).await;
+    Ok(Source { loaded, environment, routes })
+}
+
+/// Where an environment is deployed: its Compose project, and the name under which it is known.
+pub async fn scope_of(settings: &Settings) -> Scope {
+    let environment = known_as(settings).await;
+    Scope { project: settings.project_name.clone(), environment }
+}
+
+/// The name under which the environment is known to history, the edge and the engine. One that was
+/// deployed before it had a name keeps the one from then: nothing is moved, and nothing forgotten.
+async fn known_as(settings: &Settings) -> String {
+    let name = settings.name.clone();
+    let scopes = match SqliteLedger::open(&crate::world::state_dir()) {
+        Ok(ledger) => ledger.scopes().await.unwrap_or_default(),
+        Err(_) => return name,
+    };
+    let own: Vec<&Scope> = scopes.iter().filter(|s| s.project == settings.project_name).collect();
+    match own.as_slice() {
+        [only] if only.environment == DEFAULT_ENVIRONMENT => only.environment.clone(),
+        _ => name,
+    }
+}
+
+/// What to ask of the loader for an environment.
+fn for_environment(args: &ProjectArgs, settings: &Settings) -> Result<Request, Vec<Diagnostic>> {
+    let plain = request(args)?;
+    let folder = settings.folder();
+    let mut files = settings.files.clone();
+    if !settings.has_base_files() && !files.is_empty() {
+        // Given files come on top of the one that a folder has by itself.
+        files.splice(0..0, shiplap_compose::default_file(folder, &OsFiles));
+    }
+    let mut env_files = settings.env_files.clone();
+    if let Some(versions) = &settings.versions {
+        let usual = default_env_file(&files, folder);
+        if env_files.is_empty() && usual.exists() {
+            env_files.push(usual);
+        }
+        env_files.push(versions.clone());
+    }
+    let mut profiles = settings.profiles.clone();
+    profiles.extend(plain.profiles);
+    let mut environment = plain.environment;
+    environment.extend(settings.variables.clone());
+    Ok(Request {
+        files,
+        env_files,
+        profiles,
+        project_name: Some(settings.project_name.clone()),
+        working_dir: folder.to_path_buf(),
+        project_directory: plain.project_directory.map(|path| plain.working_dir.join(path)),
+        environment,
+        ..plain
+    })
+}
+
+fn default_env_file(files: &[PathBuf], folder: &Path) -> PathBuf {
+    files.first().and_then(|file| file.parent()).unwrap_or(folder).join(".env")
+}
+
+fn current_folder() -> Result<PathBuf, Vec<Diagnostic>> {
+    std::env::current_dir().map_err(|error| {
+        let message = format!("the current folder cannot be read: {error}");
+        vec![Diagnostic::error("compose/no-folder", message)]
+    })
+}
+
+/// What to ask of the loader, by the command line alone.
 ///
 /// # Errors
 /// When there is no current folder.
 pub fn request(args: &ProjectArgs) -> Result<Request, Vec<Diagnostic>> {
-    let working_dir = std::env::current_dir().map_err(|error| {
-        let message = format!("the current folder cannot be read: {error}");
-        vec![Diagnostic::error("compose/no-folder", message)]
-    })?;
     Ok(Request {
         files: args.files.clone(),
         env_files: args.env_files.clone(),
         profiles: args.profiles.clone(),
         project_name: args.project_name.clone(),
         project_directory: args.project_directory.clone(),
-        working_dir,
+        working_dir: current_folder()?,
         environment: std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect(),
         tolerance: if args.tolerant { Tolerance::Tolerant } else { Tolerance::Strict },
         ..Request::default()
     })
+}
+
+/// What to ask of the loader, for commands that only look at files: those of the environment where
+/// one is meant, else those of the command line.
+pub fn files_request(args: &ProjectArgs) -> Result<Request, Vec<Diagnostic>> {
+    match settings(args)? {
+        Some(settings) => for_environment(args, &settings),
+        None => request(args),
+    }
 }

@@ -18,8 +18,6 @@ static VERIFYING: Semaphore = Semaphore::const_new(2);
 /// than two cores.
 static WAITING: AtomicUsize = AtomicUsize::new(0);
 const MAX_WAITING: usize = 64;
-/// bcrypt looks at no more; a longer one would be cut.
-const MAX_PASSWORD_BYTES: usize = 72;
 /// Compared with where there is no such name, so that names cannot be told by time: of no password.
 const NOBODY: &str = "$2y$10$abcdefghijklmnopqrstuuGZ2yrzmkaOVrnoWlsS0hEhO0ymQbJzu";
 
@@ -107,7 +105,7 @@ fn credentials(header: &HeaderValue) -> Option<(String, Vec<u8>)> {
     let colon = decoded.iter().position(|byte| *byte == b':')?;
     let (name, password) = (&decoded[..colon], &decoded[colon + 1..]);
     let name = String::from_utf8(name.to_vec()).ok()?;
-    (password.len() <= MAX_PASSWORD_BYTES).then(|| (name, password.to_vec()))
+    (password.len() <= crate::password::LONGEST).then(|| (name, password.to_vec()))
 }
 
 #[cfg(test)]

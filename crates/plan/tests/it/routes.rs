@@ -32,7 +32,9 @@ fn shop(machine: &str) -> String {
 
 #[test]
 fn a_first_deployment_opens_the_entry_before_anything_runs_and_routes_at_the_switch() {
-    check(&shop(""), expect![[r#"
+    check(
+        &shop(""),
+        expect![[r#"
         + db   db:v1   new  (gate: listening, or running for 1 s)
         + web  web:v2  new  (gate: port 3000)
         + http://shop.example → web:3000  (noindex)
@@ -51,12 +53,15 @@ fn a_first_deployment_opens_the_entry_before_anything_runs_and_routes_at_the_swi
         11  <-10         gate shop-web-1
         12  <-11         answer to web
         13  <-9,11,12    switch web
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn an_update_leaves_routes_that_stay_as_they_are_alone() {
-    check(&shop(&format!("{AS_BEFORE}routes\n")), expect![[r#"
+    check(
+        &shop(&format!("{AS_BEFORE}routes\n")),
+        expect![[r#"
         ~ web  web:v1 → web:v2  image changed  start-first  (nothing ties it to one replica; gate: port 3000)
         = db  unchanged
         10 steps; undone by itself until step 7 (drain shop-web-1)
@@ -70,30 +75,37 @@ fn an_update_leaves_routes_that_stay_as_they_are_alone() {
         8   <-7          stop shop-web-1
         9   <-8          rename shop-web-1 to shop-web-1.d1
         10  <-9          rename shop-web-1.d7 to shop-web-1
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn a_route_that_changes_is_changed_without_touching_any_container() {
     let same = AS_BEFORE.replace("web:v1", "web:v2");
     let before = r#"routes {"routes": [{"host": "old.example", "path": "/", "entries": ["http"], "service": {"service": "web", "port": 3000}}]}"#;
-    check(&shop(&format!("{same}{before}\n")), expect![[r#"
+    check(
+        &shop(&format!("{same}{before}\n")),
+        expect![[r#"
         = db web  unchanged
         + http://shop.example → web:3000  (noindex)
         - http://old.example → web:3000
         2 steps
         1                make sure the edge runs
         2   <-1          switch routes
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn routes_that_are_in_place_are_nothing_to_do() {
     let same = AS_BEFORE.replace("web:v1", "web:v2");
-    check(&shop(&format!("{same}routes\n")), expect![[r#"
+    check(
+        &shop(&format!("{same}routes\n")),
+        expect![[r#"
         = db web  unchanged
         nothing to do
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -102,10 +114,14 @@ fn routes_of_services_that_are_not_selected_stay() {
     let only_db = |policy: &mut shiplap_plan::Policy| {
         policy.selection = Selection::Only(["db".to_owned()].into());
     };
-    check_with(&shop(&format!("{AS_BEFORE}{before}\n")), only_db, expect![[r#"
+    check_with(
+        &shop(&format!("{AS_BEFORE}{before}\n")),
+        only_db,
+        expect![[r#"
         = db web  unchanged
         nothing to do
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -122,15 +138,21 @@ fn somebody_elses_route_and_a_taken_port_are_refused() {
 #[test]
 fn a_service_without_an_address_cannot_be_routed_to() {
     let host = SHOP.replace("expose: [\"3000\"]", "network_mode: host");
-    check(&host, expect![[r#"
+    check(
+        &host,
+        expect![[r#"
         route-unreachable at services.web.network_mode: the route http://shop.example leads to `web`, which has no address of its own (help: give it a network of the project)
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn going_down_takes_the_routes_away() {
     let down = |policy: &mut shiplap_plan::Policy| policy.goal = Goal::Down;
-    check_with(&shop(&format!("{AS_BEFORE}routes\n")), down, expect![[r#"
+    check_with(
+        &shop(&format!("{AS_BEFORE}routes\n")),
+        down,
+        expect![[r#"
         - db   asked for
         - web  asked for
         - http://shop.example → web:3000  (noindex)
@@ -141,7 +163,8 @@ fn going_down_takes_the_routes_away() {
         3   <-1          remove shop-web-1
         4   <-1          remove shop.names-1
         5   <-2,3,4      remove network shop_default
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

@@ -11,7 +11,7 @@ use shiplap_model::{Outcome, Plan, Scope};
 
 use shiplap_plan::Standby;
 
-use super::{Exit, Format, pairs, refuse, request, scope, source, unsupported};
+use super::{Exit, Format, Opened, opened, pairs, refuse, request, scope, source, unsupported};
 use crate::cli::{
     Carry, DeployArgs, DownArgs, ProjectArgs, ResumeArgs, RollbackArgs, ScaleArgs, ServicesArgs,
     Way,
@@ -20,9 +20,13 @@ use crate::output::progress::{Printer, say};
 use crate::output::report;
 
 pub async fn deploy(project: &ProjectArgs, args: &DeployArgs, format: Format) -> Exit {
-    let (source, request) = match (source(project), request(&args.selected, &args.carry.limits)) {
-        (Ok(source), Ok(request)) => (source, request),
-        (Err(exit), _) | (_, Err(exit)) => return exit,
+    let Opened { source, settings } = match opened(project).await {
+        Ok(opened) => opened,
+        Err(exit) => return exit,
+    };
+    let request = match request(&args.selected, &args.carry.limits, settings.as_ref()) {
+        Ok(request) => request,
+        Err(exit) => return exit,
     };
     unsupported::warn(&source);
     carry(&Order::Reach(&Intent::Deploy(&source)), request, &args.carry, Some(&source), format)
@@ -30,7 +34,7 @@ pub async fn deploy(project: &ProjectArgs, args: &DeployArgs, format: Format) ->
 }
 
 pub async fn rollback(project: &ProjectArgs, args: &RollbackArgs, format: Format) -> Exit {
-    let scope = match scope(project) {
+    let scope = match scope(project).await {
         Ok((scope, _)) => scope,
         Err(exit) => return exit,
     };
@@ -52,7 +56,7 @@ pub async fn rollback(project: &ProjectArgs, args: &RollbackArgs, format: Format
 }
 
 pub async fn restart(project: &ProjectArgs, args: &ServicesArgs, format: Format) -> Exit {
-    let (source, request) = match (source(project), plain(&args.services, &args.carry)) {
+    let (source, request) = match (source(project).await, plain(&args.services, &args.carry)) {
         (Ok(source), Ok(request)) => (source, request),
         (Err(exit), _) | (_, Err(exit)) => return exit,
     };
@@ -61,7 +65,7 @@ pub async fn restart(project: &ProjectArgs, args: &ServicesArgs, format: Format)
 }
 
 pub async fn scale(project: &ProjectArgs, args: &ScaleArgs, format: Format) -> Exit {
-    let (source, wanted) = match (source(project), pairs(&args.replicas, "SERVICE=NUMBER")) {
+    let (source, wanted) = match (source(project).await, pairs(&args.replicas, "SERVICE=NUMBER")) {
         (Ok(source), Ok(pairs)) => (source, pairs),
         (Err(exit), _) | (_, Err(exit)) => return exit,
     };
@@ -82,7 +86,7 @@ pub async fn scale(project: &ProjectArgs, args: &ScaleArgs, format: Format) -> E
 }
 
 pub async fn down(project: &ProjectArgs, args: &DownArgs, format: Format) -> Exit {
-    let ((scope, source), request) = match (scope(project), plain(&[], &args.carry)) {
+    let ((scope, source), request) = match (scope(project).await, plain(&[], &args.carry)) {
         (Ok(found), Ok(request)) => (found, request),
         (Err(exit), _) | (_, Err(exit)) => return exit,
     };
@@ -98,7 +102,7 @@ fn plain(services: &[String], carry: &Carry) -> Result<Request, Exit> {
 }
 
 pub async fn resume(project: &ProjectArgs, args: &ResumeArgs, format: Format) -> Exit {
-    let scope = match scope(project) {
+    let scope = match scope(project).await {
         Ok((scope, _)) => scope,
         Err(exit) => return exit,
     };

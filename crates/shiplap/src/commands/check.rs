@@ -7,7 +7,8 @@ use super::{Exit, Format};
 use crate::cli::{CheckArgs, ProjectArgs};
 
 pub fn check(project: &ProjectArgs, args: &CheckArgs, format: Format) -> Exit {
-    let loaded = crate::load::request(project).and_then(|r| shiplap_compose::load(&r, &OsFiles));
+    let loaded =
+        crate::load::files_request(project).and_then(|r| shiplap_compose::load(&r, &OsFiles));
     let (name, found) = match loaded {
         Ok(loaded) => {
             let mut found = loaded.warnings.clone();

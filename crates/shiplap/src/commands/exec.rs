@@ -13,7 +13,7 @@ use super::{Exit, refuse, source, world};
 use crate::cli::{ExecArgs, ProjectArgs};
 
 pub async fn exec(project: &ProjectArgs, args: &ExecArgs) -> Exit {
-    let source = match source(project) {
+    let source = match source(project).await {
         Ok(source) => source,
         Err(exit) => return exit,
     };

@@ -11,7 +11,7 @@ use super::{Exit, Format, refuse, source, world};
 use crate::cli::{LogsArgs, ProjectArgs};
 
 pub async fn logs(project: &ProjectArgs, args: &LogsArgs, format: Format) -> Exit {
-    let source = match source(project) {
+    let source = match source(project).await {
         Ok(source) => source,
         Err(exit) => return exit,
     };

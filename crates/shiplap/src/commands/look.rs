@@ -6,14 +6,18 @@ use shiplap_execute::Silent;
 use shiplap_execute::app::{Intent, Request, Source, unfinished};
 use shiplap_model::Ledger as _;
 
-use super::{Exit, Format, refuse, request, scope, source, unsupported, world};
+use super::{Exit, Format, Opened, opened, refuse, request, scope, source, unsupported, world};
 use crate::cli::{HistoryArgs, PlanArgs, ProjectArgs};
 use crate::output::{history, interrupted, status};
 
 pub async fn plan(project: &ProjectArgs, args: &PlanArgs, format: Format) -> Exit {
-    let (source, request) = match (source(project), request(&args.selected, &args.limits)) {
-        (Ok(source), Ok(request)) => (source, request),
-        (Err(exit), _) | (_, Err(exit)) => return exit,
+    let Opened { source, settings } = match opened(project).await {
+        Ok(opened) => opened,
+        Err(exit) => return exit,
+    };
+    let request = match request(&args.selected, &args.limits, settings.as_ref()) {
+        Ok(request) => request,
+        Err(exit) => return exit,
     };
     unsupported::warn(&source);
     let intent = Intent::Deploy(&source);
@@ -67,7 +71,7 @@ pub async fn show_plan(
 }
 
 pub async fn status(project: &ProjectArgs, format: Format) -> Exit {
-    let source = match source(project) {
+    let source = match source(project).await {
         Ok(source) => source,
         Err(exit) => return exit,
     };
@@ -88,7 +92,7 @@ pub async fn status(project: &ProjectArgs, format: Format) -> Exit {
 }
 
 pub async fn history(project: &ProjectArgs, args: &HistoryArgs, format: Format) -> Exit {
-    let scope = match scope(project) {
+    let scope = match scope(project).await {
         Ok((scope, _)) => scope,
         Err(exit) => return exit,
     };
@@ -122,7 +126,7 @@ pub async fn history(project: &ProjectArgs, args: &HistoryArgs, format: Format) 
 }
 
 pub async fn show(project: &ProjectArgs, number: Option<u64>, format: Format) -> Exit {
-    let scope = match scope(project) {
+    let scope = match scope(project).await {
         Ok((scope, _)) => scope,
         Err(exit) => return exit,
     };

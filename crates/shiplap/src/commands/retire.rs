@@ -8,7 +8,6 @@ use shiplap_model::Scope;
 
 use super::Exit;
 use crate::cli::ProjectArgs;
-use crate::load::DEFAULT_ENVIRONMENT;
 
 /// How often it is tried while somebody else holds the lease.
 const TRIES: u32 = 10;
@@ -20,8 +19,7 @@ pub async fn retire(project: &ProjectArgs, containers: &[String], after: Duratio
     // A session of its own: the terminal it was started from may close.
     let _ = rustix::process::setsid();
     tokio::time::sleep(after).await;
-    let Some(project) = project.project_name.clone() else { return Exit::Usage };
-    let scope = Scope { project, environment: DEFAULT_ENVIRONMENT.to_owned() };
+    let Some(scope) = super::named_scope(project) else { return Exit::Usage };
     for _ in 0..TRIES {
         let Ok((app, _)) = super::world(None).await else { return Exit::Failed };
         match app.retire(&scope, containers).await {
@@ -39,7 +37,7 @@ pub fn in_background(scope: &Scope, containers: &[String], after: Duration) {
     let Ok(own) = std::env::current_exe() else { return };
     let mut command = Command::new(own);
     command
-        .args(["-p", &scope.project, "retire", "--after"])
+        .args(["-p", &scope.project, "-e", &scope.environment, "retire", "--after"])
         .arg(format!("{}s", after.as_secs().max(1)))
         .args(containers)
         .stdin(Stdio::null())
