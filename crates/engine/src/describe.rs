@@ -148,3 +148,23 @@ fn unpacked(archive: &[u8], path: &str) -> std::io::Result<Vec<(String, Vec<u8>)
     found.sort();
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_an_archive_have_their_paths_in_the_container() {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(2);
+        tar.append_data(&mut header, "secrets/db", b"pw".as_slice()).unwrap();
+        let mut link = tar::Header::new_gnu();
+        link.set_entry_type(tar::EntryType::Symlink);
+        link.set_size(0);
+        tar.append_link(&mut link, "secrets/link", "/etc/shadow").unwrap();
+        let archive = tar.into_inner().unwrap();
+        let found = unpacked(&archive, "/run/secrets").unwrap();
+        assert_eq!(found, [("/run/secrets/db".to_owned(), b"pw".to_vec())]);
+    }
+}

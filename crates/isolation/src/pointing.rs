@@ -208,10 +208,9 @@ fn finding(one: &Snapshot, told: &Told<'_>, host: &str, two: &Snapshot, of: Vec<
 fn is_machine(container: &Container, host: &str) -> bool {
     let is_gateway =
         |address| container.attachments.iter().any(|at| at.gateways.contains(&address));
-    let is_mapped = container
-        .extra_hosts
-        .iter()
-        .any(|(name, to)| name.eq_ignore_ascii_case(host) && to == HOST_GATEWAY);
+    let is_mapped = container.extra_hosts.iter().any(|(name, to)| {
+        name.eq_ignore_ascii_case(host) && (to == HOST_GATEWAY || to.parse().is_ok_and(is_gateway))
+    });
     MACHINE.contains(&host) || is_mapped || host.parse().is_ok_and(is_gateway)
 }
 

@@ -30,6 +30,10 @@ const PARALLEL: usize = 6;
 const AROUND: Duration = Duration::from_secs(30);
 /// A probe that was made and not started for so long belongs to nobody any more.
 const ABANDONED: Duration = Duration::from_secs(20);
+/// How long an engine may take to remove one.
+const REMOVAL_LIMIT: Duration = Duration::from_secs(10);
+/// How often it is asked meanwhile.
+const REMOVAL_POLL: Duration = Duration::from_millis(20);
 /// How often a name is asked for that another verification has at the moment.
 const NAME_POLL: Duration = Duration::from_millis(200);
 /// The longest answer: a line for a name is some 50 bytes.
@@ -59,8 +63,7 @@ pub async fn ask(
         asked = asking => Ok(asked),
         () = told_to_stop() => {
             for name in &names {
-                // Most are not there.
-                let _ = docker.remove(name, AnonymousVolumes::Remove).await;
+                remove(docker, name).await;
             }
             Err(VerifyError::Stopped)
         }
@@ -98,9 +101,21 @@ async fn one(docker: &DockerEngine, image: &str, questions: &Questions) -> Resul
         Ok(Err(error)) => Err(error.message),
         Err(_) => Err(format!("the probe did not end within {} s", limit.as_secs())),
     };
-    // Where it is gone already, that is no error.
-    let _ = docker.remove(&name, AnonymousVolumes::Remove).await;
+    remove(docker, &name).await;
     answers
+}
+
+/// Makes sure that a probe is gone; most are already. An engine that is at it by itself says so at
+/// once, and takes a moment longer.
+async fn remove(docker: &DockerEngine, name: &str) {
+    let gone = async {
+        let _ = docker.remove(name, AnonymousVolumes::Remove).await;
+        while !matches!(docker.container(name).await, Ok(None) | Err(_)) {
+            tokio::time::sleep(REMOVAL_POLL).await;
+        }
+    };
+    // It holds nothing and ends by itself: no reason to wait for ever.
+    let _ = tokio::time::timeout(REMOVAL_LIMIT, gone).await;
 }
 
 async fn run(

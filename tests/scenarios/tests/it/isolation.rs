@@ -71,12 +71,10 @@ impl Pair {
         if host["NetworkMode"].is_null() {
             host["NetworkMode"] = Pair::network(lab).into();
         }
-        let body = json!({
+        let mut body = json!({
             "Image": format!("{}:v1", lab.images.name),
             // Its port is another than the ones of the environment's services.
             "Cmd": ["web"],
-            // What is not exposed is not published.
-            "ExposedPorts": {"8080/tcp": {}},
             "Env": environment,
             "Labels": {
                 "com.docker.compose.project": lab.project,
@@ -84,6 +82,10 @@ impl Pair {
             },
             "HostConfig": host,
         });
+        if !body["HostConfig"]["PortBindings"].is_null() {
+            // What is not exposed is not published.
+            body["ExposedPorts"] = json!({"8080/tcp": {}});
+        }
         let made = lab.engine.post("/containers/create", &body);
         let id = made["Id"].as_str().expect("a container has an id").to_owned();
         Planted { engine: lab.engine.clone(), id }
