@@ -1,7 +1,8 @@
 //! The names of one environment of a project among those of others on the same engine.
 //!
-//! Compose puts the project's name in front of what it makes, so environments with project names of
-//! their own do not meet: unless the file says `container_name`, or `name` of a volume or a network.
+//! Compose puts the project's name in front of what it makes, so environments with project names
+//! of their own do not meet: unless the file says `container_name`, or `name` of a volume or a
+//! network.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -87,9 +88,9 @@ pub struct Refused {
     pub help: String,
 }
 
-/// Gives an environment names of its own where `others`, which were declared before it, have those
-/// of the file: `-ENVIRONMENT` is appended. What refers to a name within the project goes along, and
-/// a container keeps its name of the file as an alias on networks that it has for itself, since
+/// Gives an environment names of its own where `others`, which were declared before it, have
+/// those of the file: `-ENVIRONMENT` is appended. What refers to a name within the project goes
+/// along, and a container keeps its name of the file as an alias on networks that it has for itself, since
 /// its neighbours may call it so.
 ///
 /// # Errors

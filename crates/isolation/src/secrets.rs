@@ -261,8 +261,8 @@ fn has_shape(value: &str) -> bool {
         || SHAPES.iter().any(|start| value.starts_with(start))
 }
 
-/// Paths in a container that may hold secrets: all below `/run/secrets`, and what is mounted under a
-/// name that says so.
+/// Paths in a container that may hold secrets: all below `/run/secrets`, and what is mounted
+/// under a name that says so.
 #[must_use]
 pub fn files_to_read(container: &Container) -> Vec<String> {
     let is_path_secret = |path: &str| {

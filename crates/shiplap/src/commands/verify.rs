@@ -150,7 +150,10 @@ fn document(verified: &Verified) -> Value {
             "fix": finding.fix,
         })
     };
-    let untested = |untested: &Untested| json!({"who": untested.party.as_ref().map(party), "why": untested.why});
+    let untested = |untested: &Untested| {
+        let who = untested.party.as_ref().map(party);
+        json!({"who": who, "why": untested.why})
+    };
     let instance = |(instance, containers): &(Instance, usize)| {
         json!({
             "environment": instance.environment,

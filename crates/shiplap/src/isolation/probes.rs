@@ -2,6 +2,7 @@
 //! namespace of one that is asked about, try what they are told, and are gone.
 
 use std::collections::HashMap;
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bollard::container::LogOutput;
@@ -39,8 +40,8 @@ const NAME_POLL: Duration = Duration::from_millis(200);
 /// The longest answer: a line for a name is some 50 bytes.
 const LONGEST_ANSWER: usize = 8 << 20;
 
-/// Asks all of it. What is left of probes is removed, on Ctrl-C and SIGTERM too, and so is what an earlier run
-/// left that was killed.
+/// Asks all of it. What is left of probes is removed, on Ctrl-C and SIGTERM too, and so is what an
+/// earlier run left that was killed.
 ///
 /// # Errors
 /// When the engine cannot be asked, or on Ctrl-C.
@@ -51,10 +52,11 @@ pub async fn ask(
     remove_abandoned(docker).await?;
     let image =
         crate::edge::load_image(docker).await.map_err(|error| VerifyError::World(error.into()))?;
-    let names: Vec<String> = questions.iter().map(|q| name(&q.container_id)).collect();
+    // By id: under a name there may be a later one, of another verification.
+    let made: Mutex<Vec<String>> = Mutex::default();
     let asking = stream::iter(questions)
         .map(|questions| async {
-            let answers = one(docker, &image, &questions).await;
+            let answers = one(docker, &image, &questions, &made).await;
             (questions, answers)
         })
         .buffered(PARALLEL)
@@ -62,8 +64,9 @@ pub async fn ask(
     tokio::select! {
         asked = asking => Ok(asked),
         () = told_to_stop() => {
-            for name in &names {
-                remove(docker, name).await;
+            let ids = std::mem::take(&mut *made.lock().expect("no holder panics"));
+            for id in &ids {
+                remove(docker, id).await;
             }
             Err(VerifyError::Stopped)
         }
@@ -90,27 +93,35 @@ fn name(container_id: &str) -> String {
 
 /// Runs one probe. The engine removes it when it ends, a moment after it has said its last; it is
 /// gone when this returns, however it ended.
-async fn one(docker: &DockerEngine, image: &str, questions: &Questions) -> Result<Answers, String> {
+async fn one(
+    docker: &DockerEngine,
+    image: &str,
+    questions: &Questions,
+    made: &Mutex<Vec<String>>,
+) -> Result<Answers, String> {
     if questions.connect.is_empty() && questions.names.is_empty() {
         return Ok(Answers::default());
     }
-    let name = name(&questions.container_id);
     let limit = probe::longest(questions) + AROUND;
-    let answers = match tokio::time::timeout(limit, run(docker, image, &name, questions)).await {
+    let late = || format!("the probe did not end within {} s", limit.as_secs());
+    let creating = tokio::time::timeout(limit, create(docker, image, questions)).await;
+    let id = creating.map_err(|_| late())?.map_err(|error| error.message)?;
+    made.lock().expect("no holder panics").push(id.clone());
+    let answers = match tokio::time::timeout(limit, run(docker, &id)).await {
         Ok(Ok(output)) => probe::read(&output),
         Ok(Err(error)) => Err(error.message),
-        Err(_) => Err(format!("the probe did not end within {} s", limit.as_secs())),
+        Err(_) => Err(late()),
     };
-    remove(docker, &name).await;
+    remove(docker, &id).await;
     answers
 }
 
 /// Makes sure that a probe is gone; most are already. An engine that is at it by itself says so at
 /// once, and takes a moment longer.
-async fn remove(docker: &DockerEngine, name: &str) {
+async fn remove(docker: &DockerEngine, id: &str) {
     let gone = async {
-        let _ = docker.remove(name, AnonymousVolumes::Remove).await;
-        while !matches!(docker.container(name).await, Ok(None) | Err(_)) {
+        let _ = docker.remove(id, AnonymousVolumes::Remove).await;
+        while !matches!(docker.container(id).await, Ok(None) | Err(_)) {
             tokio::time::sleep(REMOVAL_POLL).await;
         }
     };
@@ -118,13 +129,7 @@ async fn remove(docker: &DockerEngine, name: &str) {
     let _ = tokio::time::timeout(REMOVAL_LIMIT, gone).await;
 }
 
-async fn run(
-    docker: &DockerEngine,
-    image: &str,
-    name: &str,
-    questions: &Questions,
-) -> Result<String, EngineError> {
-    create(docker, image, name, questions).await?;
+async fn run(docker: &DockerEngine, id: &str) -> Result<String, EngineError> {
     let options = AttachContainerOptionsBuilder::default()
         .stdout(true)
         .stderr(true)
@@ -132,12 +137,12 @@ async fn run(
         .logs(false)
         .build();
     // Attached before it starts: nothing it says is missed, and nothing is kept on disk.
-    let attached = docker.raw().attach_container(name, Some(options)).await;
-    let mut output = attached.map_err(|error| engine(name, "attaching to", &error))?.output;
-    docker.start(name).await?;
+    let attached = docker.raw().attach_container(id, Some(options)).await;
+    let mut output = attached.map_err(|error| engine(id, "attaching to", &error))?.output;
+    docker.start(id).await?;
     let mut said = Vec::new();
     while let Some(chunk) = output.next().await {
-        match chunk.map_err(|error| engine(name, "reading", &error))? {
+        match chunk.map_err(|error| engine(id, "reading", &error))? {
             LogOutput::StdOut { message } | LogOutput::Console { message } => {
                 said.extend_from_slice(&message);
             }
@@ -159,19 +164,19 @@ fn engine(name: &str, doing: &str, error: &DockerError) -> EngineError {
 async fn create(
     docker: &DockerEngine,
     image: &str,
-    name: &str,
     questions: &Questions,
-) -> Result<(), EngineError> {
+) -> Result<String, EngineError> {
+    let name = name(&questions.container_id);
     loop {
-        let options = CreateContainerOptionsBuilder::default().name(name).build();
+        let options = CreateContainerOptionsBuilder::default().name(&name).build();
         let made = docker.raw().create_container(Some(options), body(image, questions)).await;
         match made {
-            Ok(_) => return Ok(()),
+            Ok(created) => return Ok(created.id),
             Err(DockerError::DockerResponseServerError { status_code: 409, .. }) => {
                 remove_abandoned(docker).await?;
                 tokio::time::sleep(NAME_POLL).await;
             }
-            Err(error) => return Err(engine(name, "creating", &error)),
+            Err(error) => return Err(engine(&name, "creating", &error)),
         }
     }
 }
