@@ -35,6 +35,7 @@ mod raw;
 mod reference;
 mod render;
 mod request;
+pub mod separate;
 mod sha256;
 mod shape;
 mod source;

@@ -8,6 +8,7 @@ mod containers;
 mod context;
 mod create;
 mod daemon;
+mod describe;
 mod endpoint;
 mod engine;
 mod error;

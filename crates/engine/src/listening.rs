@@ -1,5 +1,6 @@
 //! Whether something in a container listens, read from `/proc` of this machine.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 use std::path::PathBuf;
@@ -10,22 +11,69 @@ use std::path::PathBuf;
 /// Nothing where that cannot be told: the process is not the container's (an engine behind a
 /// socket may be on another machine), its namespace is this machine's, or it may not be read.
 pub(crate) fn listens(container_id: &str, pid: u32) -> Option<bool> {
-    let of = |pid: &str, what: &str| PathBuf::from(format!("/proc/{pid}/{what}"));
-    let pid = pid.to_string();
-    let cgroups = fs::read_to_string(of(&pid, "cgroup")).ok()?;
-    if !cgroups.contains(container_id) {
-        return None;
-    }
-    let own = fs::read_link(of("self", "ns/net")).ok()?;
-    if fs::read_link(of(&pid, "ns/net")).ok()? == own {
-        return None;
-    }
+    let of = own_namespace(container_id, pid)?;
     // Absent where IPv6 is off. First, since most listen on both by one socket that is in there.
-    let v6 = File::open(of(&pid, "net/tcp6")).map_err(drop).map(BufReader::new);
+    let v6 = File::open(of("net/tcp6")).map_err(drop).map(BufReader::new);
     if v6.is_ok_and(|table| any_open(table).unwrap_or(false)) {
         return Some(true);
     }
-    any_open(BufReader::new(File::open(of(&pid, "net/tcp")).ok()?)).ok()
+    any_open(BufReader::new(File::open(of("net/tcp")).ok()?)).ok()
+}
+
+/// All ports of such sockets; nothing where [`listens`] could not tell.
+pub(crate) fn ports(container_id: &str, pid: u32) -> Option<BTreeSet<u16>> {
+    let of = own_namespace(container_id, pid)?;
+    let mut found = open_ports(BufReader::new(File::open(of("net/tcp")).ok()?)).ok()?;
+    if let Ok(v6) = File::open(of("net/tcp6")) {
+        found.extend(open_ports(BufReader::new(v6)).ok()?);
+    }
+    Some(found)
+}
+
+/// The files of a process that is a container's and has a network namespace of its own.
+fn own_namespace(container_id: &str, pid: u32) -> Option<impl Fn(&str) -> PathBuf> {
+    let of = process(container_id, pid)?;
+    let own = fs::read_link("/proc/self/ns/net").ok()?;
+    (fs::read_link(of("ns/net")).ok()? != own).then_some(of)
+}
+
+/// The files of a process, if it is a container's.
+fn process(container_id: &str, pid: u32) -> Option<impl Fn(&str) -> PathBuf + use<>> {
+    let of = move |what: &str| PathBuf::from(format!("/proc/{pid}/{what}"));
+    fs::read_to_string(of("cgroup")).ok()?.contains(container_id).then_some(of)
+}
+
+/// Files right below a folder that a container sees, each with its path, as long as they are no
+/// longer than `longest` bytes: also where the folder is a file system in memory, which no archive
+/// of the engine's holds. Nothing where the container is not on this machine.
+pub(crate) fn files(
+    container_id: &str,
+    pid: u32,
+    folder: &str,
+    longest: u64,
+) -> Option<Vec<(String, Vec<u8>)>> {
+    let root = process(container_id, pid)?("root");
+    let mut place = root;
+    for part in folder.split('/').filter(|part| !part.is_empty()) {
+        place.push(part);
+        // A link inside of the container would lead to a place of this machine.
+        match fs::symlink_metadata(&place) {
+            Ok(data) if data.is_dir() => {}
+            Ok(_) => return Some(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Some(Vec::new()),
+            Err(_) => return None,
+        }
+    }
+    let mut found = Vec::new();
+    for entry in fs::read_dir(&place).ok()?.flatten() {
+        let data = entry.metadata().ok()?;
+        if data.is_file() && data.len() <= longest {
+            let path = format!("{folder}/{}", entry.file_name().to_string_lossy());
+            found.push((path, fs::read(entry.path()).ok()?));
+        }
+    }
+    found.sort();
+    Some(found)
 }
 
 /// Whether a table of sockets has an open one. Read no further than that needs: listening sockets
@@ -42,6 +90,22 @@ fn any_open(table: impl BufRead) -> io::Result<bool> {
         }
     }
     Ok(false)
+}
+
+/// The ports of all open sockets of a table.
+fn open_ports(table: impl BufRead) -> io::Result<BTreeSet<u16>> {
+    let mut found = BTreeSet::new();
+    for line in table.lines().skip(1) {
+        let line = line?;
+        if is_open(&line) {
+            let local = line.split_ascii_whitespace().nth(1);
+            let port = local.and_then(|local| local.rsplit_once(':')).map(|(_, port)| port);
+            found.extend(port.and_then(|port| u16::from_str_radix(port, 16).ok()));
+        } else if !is_listening(&line) {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 fn is_listening(line: &str) -> bool {
@@ -104,10 +168,17 @@ mod tests {
         assert!(!table(&[]));
         assert!(table(&[("0B00007F", "0A"), ("00000000", "0A")]), "behind the resolver");
         assert!(!table(&[("0B00007F", "0A"), ("020011AC", "01"), ("020011AC", "06")]));
+        let text = "  sl  local\n   0: 0B00007F:0035 00000000:0000 0A 0\n   \
+            1: 00000000:1F90 00000000:0000 0A 0\n   2: 020011AC:1538 00000000:0000 0A 0\n   \
+            3: 020011AC:0050 00000000:0000 01 0\n";
+        assert_eq!(open_ports(text.as_bytes()).expect("text"), BTreeSet::from([8080, 5432]));
     }
 
     #[test]
     fn what_is_not_the_containers_tells_nothing() {
-        assert_eq!(listens(&"0".repeat(64), std::process::id()), None);
+        let (id, own) = ("0".repeat(64), std::process::id());
+        assert_eq!(listens(&id, own), None);
+        assert_eq!(ports(&id, own), None);
+        assert_eq!(files(&id, own, "/run", 1), None);
     }
 }

@@ -104,6 +104,9 @@ pub enum Command {
     /// Fill a database with a small, whole, anonymised copy of another
     #[command(subcommand)]
     Data(DataCommand),
+    /// Look after environments
+    #[command(subcommand)]
+    Env(EnvCommand),
     /// Look after the edge proxy
     #[command(subcommand)]
     Edge(EdgeCommand),
@@ -421,6 +424,20 @@ pub struct TopArgs {
 fn interval(text: &str) -> Result<Duration, String> {
     let time = duration(text)?;
     if time < Duration::from_millis(100) { Err("at least 100ms".to_owned()) } else { Ok(time) }
+}
+
+/// `env`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum EnvCommand {
+    /// Test that environments on one engine are separate: look at what they share, and try to get
+    /// from one to the other
+    Verify(crate::commands::verify::VerifyArgs),
+    /// Try what the words say (the containers of `verify` run this)
+    #[command(hide = true)]
+    Probe {
+        /// `connect:ADDRESS:PORT` and `name:NAME`
+        words: Vec<String>,
+    },
 }
 
 /// `edge`.

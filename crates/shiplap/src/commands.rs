@@ -13,6 +13,7 @@ mod prune;
 mod retire;
 mod top;
 mod unsupported;
+pub mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +24,7 @@ use shiplap_execute::Silent;
 use shiplap_execute::app::{App, AppError, Source};
 use shiplap_model::{Limits, Scope};
 
-use crate::cli::{Cli, Command, LimitArgs, ProjectArgs, Selected};
+use crate::cli::{Cli, Command, EnvCommand, LimitArgs, ProjectArgs, Selected};
 use crate::exit::Exit;
 use crate::load::{DEFAULT_ENVIRONMENT, Opened};
 use crate::output::errors;
@@ -58,6 +59,8 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Config(args) => config::config(&project, &args, cli.json),
         Command::Check(args) => check::check(&project, &args, format),
         Command::Data(command) => data::data(&command, format).await,
+        Command::Env(EnvCommand::Verify(args)) => verify::verify(&args, format).await,
+        Command::Env(EnvCommand::Probe { words }) => verify::probe(&words).await,
         Command::Edge(command) => edge::edge(&command, format).await,
     }
 }

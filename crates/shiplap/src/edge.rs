@@ -46,6 +46,16 @@ pub fn own_image() -> Option<String> {
     image::EdgeImage::of_this_binary().ok().map(|image| image.tag)
 }
 
+/// Makes sure that the engine has the image of this very binary, and returns its name.
+///
+/// # Errors
+/// When the binary cannot be read or the engine does not take it.
+pub async fn load_image(
+    docker: &shiplap_engine::DockerEngine,
+) -> Result<String, shiplap_model::RouterError> {
+    Ok(container::load(docker).await?.tag)
+}
+
 /// Runs as the supervisor or as the worker, until told to stop.
 pub fn role(command: &Command) -> ExitCode {
     let result = match command {

@@ -4,6 +4,7 @@ mod cli;
 mod commands;
 mod edge;
 mod exit;
+mod isolation;
 mod limits;
 mod load;
 mod output;

@@ -12,6 +12,7 @@ mod failures;
 mod features;
 mod fencing;
 mod housekeeping;
+mod isolation;
 mod projects;
 mod resume;
 mod rollback;

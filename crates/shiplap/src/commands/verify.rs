@@ -1,0 +1,175 @@
+//! `env verify`: tests that environments on one engine are separate.
+
+use std::fmt::Write as _;
+
+use clap::Args;
+use serde_json::{Value, json};
+use shiplap_isolation::{Finding, Instance, Party, Severity, Untested};
+
+use super::{Exit, Format};
+use crate::isolation::{self, Verified, VerifyError};
+use crate::output::errors;
+
+/// `env verify`.
+#[derive(Debug, Clone, Args)]
+pub struct VerifyArgs {
+    /// A Compose project that must be separate from the others; given twice or more
+    #[arg(long = "project", value_name = "NAME", required = true)]
+    projects: Vec<String>,
+}
+
+pub async fn verify(args: &VerifyArgs, format: Format) -> Exit {
+    let instance = |name: &String| Instance { environment: name.clone(), project: name.clone() };
+    run(&args.projects.iter().map(instance).collect::<Vec<_>>(), format).await
+}
+
+/// Verifies these environments, and says what came of it.
+pub async fn run(instances: &[Instance], format: Format) -> Exit {
+    let mut projects: Vec<&str> = instances.iter().map(|i| i.project.as_str()).collect();
+    projects.sort_unstable();
+    projects.dedup();
+    if projects.len() < 2 || projects.len() < instances.len() {
+        eprintln!(
+            "error[usage]: two environments or more, each a project of its own, can be compared"
+        );
+        return Exit::Usage;
+    }
+    let limits = match crate::limits::from_environment() {
+        Ok(limits) => limits,
+        Err(exit) => return exit,
+    };
+    let docker = match crate::world::engine(&limits).await {
+        Ok(docker) => docker,
+        Err(error) => return super::refuse(&error, None),
+    };
+    match isolation::verify(&docker, instances).await {
+        Ok(verified) => tell(&verified, format),
+        Err(error) => failed(error),
+    }
+}
+
+/// Does what a probe does; its container runs this.
+pub async fn probe(words: &[String]) -> Exit {
+    match shiplap_isolation::probe::run(words).await {
+        Ok(document) => {
+            println!("{document}");
+            Exit::Done
+        }
+        Err(wrong) => {
+            eprintln!("error[usage]: {wrong}");
+            Exit::Usage
+        }
+    }
+}
+
+fn failed(error: VerifyError) -> Exit {
+    match error {
+        VerifyError::World(error) => errors::show(&error, None),
+        VerifyError::Nothing(instance) => {
+            eprintln!(
+                "error[nothing-to-verify]: `{}` has no containers, so nothing can be said of it",
+                instance.project
+            );
+            eprintln!(
+                "  = help: deploy it first; `docker compose ls --all` shows the projects there are"
+            );
+        }
+        VerifyError::Stopped => eprintln!("stopped; nothing is left of what was tried"),
+    }
+    Exit::Failed
+}
+
+fn tell(verified: &Verified, format: Format) -> Exit {
+    match format {
+        Format::Text => print!("{}", text(verified)),
+        Format::Json => println!("{:#}", document(verified)),
+    }
+    if verified.leaks() == 0 { Exit::Done } else { Exit::Failed }
+}
+
+fn text(verified: &Verified) -> String {
+    let mut text = String::new();
+    let names = verified.instances.iter().map(|(instance, containers)| {
+        let containers = match containers {
+            1 => "1 container".to_owned(),
+            many => format!("{many} containers"),
+        };
+        format!("{} ({containers})", instance.environment)
+    });
+    let _ = writeln!(text, "{}", names.collect::<Vec<_>>().join(", "));
+    for tried in &verified.tried {
+        let _ = writeln!(text, "  {}", tried.text);
+    }
+    if !verified.untested.is_empty() {
+        let _ = writeln!(text, "not tested:");
+    }
+    for untested in &verified.untested {
+        let _ = match &untested.party {
+            Some(party) => writeln!(text, "  ? {party}: {}", untested.why),
+            None => writeln!(text, "  ? {}", untested.why),
+        };
+    }
+    for finding in &verified.findings {
+        let sign = match finding.code.severity() {
+            Severity::Leak => "!",
+            Severity::Information => "i",
+        };
+        let _ = writeln!(text, "{sign} {}: {}", finding.code, finding.what);
+        if finding.code.severity() == Severity::Leak {
+            let _ = writeln!(text, "    = help: {}", finding.fix);
+        }
+    }
+    let _ = match verified.leaks() {
+        0 if verified.untested.is_empty() => writeln!(text, "separate: no leak was found"),
+        0 => writeln!(text, "no leak was found in what could be tested"),
+        1 => writeln!(text, "not separate: 1 leak"),
+        leaks => writeln!(text, "not separate: {leaks} leaks"),
+    };
+    text
+}
+
+fn document(verified: &Verified) -> Value {
+    let party = |party: &Party| {
+        json!({
+            "environment": (!party.environment.is_empty()).then_some(&party.environment),
+            "project": party.project,
+            "service": party.service,
+            "container": party.container,
+        })
+    };
+    let finding = |finding: &Finding| {
+        let severity = match finding.code.severity() {
+            Severity::Leak => "leak",
+            Severity::Information => "information",
+        };
+        json!({
+            "code": finding.code.as_str(),
+            "severity": severity,
+            "what": finding.what,
+            "between": finding.between.iter().map(party).collect::<Vec<_>>(),
+            "fix": finding.fix,
+        })
+    };
+    let untested = |untested: &Untested| {
+        let who = untested.party.as_ref().map(party);
+        json!({"who": who, "why": untested.why})
+    };
+    let instance = |(instance, containers): &(Instance, usize)| {
+        json!({
+            "environment": instance.environment,
+            "project": instance.project,
+            "containers": containers,
+        })
+    };
+    let tried = verified.tried.iter();
+    json!({
+        "version": 1,
+        "separate": verified.leaks() == 0,
+        "environments": verified.instances.iter().map(instance).collect::<Vec<_>>(),
+        "tried": tried
+            .map(|tried| json!({"what": tried.what, "count": tried.count, "text": tried.text}))
+            .collect::<Vec<_>>(),
+        "findings": verified.findings.iter().map(finding).collect::<Vec<_>>(),
+        "untested": verified.untested.iter().map(untested).collect::<Vec<_>>(),
+    })
+}
