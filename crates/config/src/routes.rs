@@ -106,10 +106,10 @@ impl Settings {
             let message = format!("environment `{}` has no service `{name}`", self.name);
             let diagnostic = at.error("config/unknown-service", message, "no such service");
             let known = project.services.keys().map(String::as_str);
-            return Err(match nearest_word(name, known.clone()) {
+            return Err(Box::new(match nearest_word(name, known.clone()) {
                 Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
                 None => diagnostic.help(format!("it has {}", known.collect::<Vec<_>>().join(", "))),
-            });
+            }));
         };
         if let Some(port) = given.port {
             return Ok(RouteTo::Service { service: name.to_owned(), port });

@@ -22,6 +22,8 @@ const HOOK_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 pub struct Settings {
     /// The environment's name.
     pub name: String,
+    /// The environment in the file that it is, or was made from.
+    pub base: String,
     /// The project's name, which all its environments share.
     pub project: String,
     /// The Compose project name on the machine.
@@ -174,6 +176,7 @@ impl Settings {
         Self {
             project_name: project_name(&project, name, given),
             name: name.to_owned(),
+            base: name.to_owned(),
             target: match &given.target {
                 None => Target::Here,
                 Some(name) => target(&file.targets[name]),
@@ -208,6 +211,17 @@ impl Settings {
         }
     }
 
+    /// The environments that are declared before this one for the same machine, in order.
+    #[must_use]
+    pub fn earlier(&self) -> Vec<Self> {
+        let environments = &self.config.file.environments;
+        let before = environments.iter().take_while(|(name, _)| **name != self.base);
+        let all =
+            before.chain(environments.get_key_value(&self.base).filter(|_| self.base != self.name));
+        let same = all.filter(|(_, given)| given.target == self.given().target);
+        same.map(|(name, given)| Self::new(&self.config, name, &self.project, given)).collect()
+    }
+
     /// The folder that the file's paths start from.
     #[must_use]
     pub fn folder(&self) -> &std::path::Path {
@@ -221,11 +235,11 @@ impl Settings {
     }
 
     pub(crate) fn given(&self) -> &Environment {
-        &self.config.file.environments[&self.name]
+        &self.config.file.environments[&self.base]
     }
 
     pub(crate) fn at(&self, path: &[&str]) -> Cursor<'_> {
-        let whole: Vec<&str> = ["environments", &self.name].iter().chain(path).copied().collect();
+        let whole: Vec<&str> = ["environments", &self.base].iter().chain(path).copied().collect();
         self.config.at(&whole)
     }
 

@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 use shiplap_compose::Loaded;
 use shiplap_model::{
-    Direction, Engine, EngineError, LeaseHeld, Ledger, LedgerError, Limits, Observed, Outcome,
-    Plan, Refusal, RouteTable, Router, RouterError, Scope,
+    Direction, Engine, EngineError, LeaseHeld, Ledger, LedgerError, Limits, Note, Observed,
+    Outcome, Plan, Refusal, RouteTable, Router, RouterError, Scope,
 };
 use shiplap_plan::{Selection, Standby};
 
@@ -60,6 +60,8 @@ pub struct Source {
     pub environment: String,
     /// Which requests from outside go where.
     pub routes: RouteTable,
+    /// What is good to know of how it was loaded, for the plan.
+    pub notes: Vec<Note>,
 }
 
 impl Source {

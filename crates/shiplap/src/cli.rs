@@ -110,6 +110,11 @@ pub enum Command {
     /// Look after the edge proxy
     #[command(subcommand)]
     Edge(EdgeCommand),
+    /// Print a line for a file of `basic_auth`: a name, and the hash of a password read from stdin
+    Htpasswd {
+        /// The name
+        name: String,
+    },
 }
 
 /// How long things may take.

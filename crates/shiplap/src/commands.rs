@@ -7,6 +7,7 @@ mod config;
 pub mod data;
 mod edge;
 mod exec;
+mod htpasswd;
 mod logs;
 mod look;
 mod prune;
@@ -59,9 +60,10 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Config(args) => config::config(&project, &args, cli.json),
         Command::Check(args) => check::check(&project, &args, format),
         Command::Data(command) => data::data(&command, format).await,
-        Command::Env(EnvCommand::Verify(args)) => verify::verify(&args, format).await,
+        Command::Env(EnvCommand::Verify(args)) => verify::verify(&project, &args, format).await,
         Command::Env(EnvCommand::Probe { words }) => verify::probe(&words).await,
         Command::Edge(command) => edge::edge(&command, format).await,
+        Command::Htpasswd { name } => htpasswd::htpasswd(&name),
     }
 }
 

@@ -1,12 +1,14 @@
 //! Loading the project, and the environment of it, that the command line names.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use shiplap_compose::{Diagnostic, OsFiles, Request, Tolerance};
-use shiplap_config::{Config, Settings};
+use shiplap_compose::separate::{self, separate};
+use shiplap_compose::{Diagnostic, Loaded, OsFiles, Project, Request, Tolerance};
+use shiplap_config::{Config, Settings, Sharing};
 use shiplap_execute::app::Source;
 use shiplap_ledger::SqliteLedger;
-use shiplap_model::{Ledger as _, RouteTable, Scope};
+use shiplap_model::{Ledger as _, Note, RouteTable, Scope};
 
 use crate::cli::ProjectArgs;
 
@@ -32,7 +34,8 @@ pub async fn open(args: &ProjectArgs) -> Result<Opened, Vec<Diagnostic>> {
         None => {
             let loaded = shiplap_compose::load(&request(args)?, &OsFiles)?;
             let environment = plain_environment(args)?;
-            let source = Source { loaded, environment, routes: RouteTable::default() };
+            let source =
+                Source { loaded, environment, routes: RouteTable::default(), notes: Vec::new() };
             Ok(Opened { source, settings: None })
         }
         Some(settings) => {
@@ -74,6 +77,33 @@ pub fn settings(args: &ProjectArgs) -> Result<Option<Settings>, Vec<Diagnostic>>
         None => own_name(args, &config)?,
     };
     config.environment(&name, &project).map(Some)
+}
+
+/// What `shiplap.yaml` says of several environments, of all where none is named; nothing where
+/// there is none.
+///
+/// # Errors
+/// As with [`settings`].
+pub fn all_settings(
+    args: &ProjectArgs,
+    names: &[String],
+) -> Result<Vec<Settings>, Vec<Diagnostic>> {
+    let Some(config) = config(args)? else { return Ok(Vec::new()) };
+    let project = match config.project() {
+        Some(project) => project.to_owned(),
+        None => own_name(args, &config)?,
+    };
+    let all: Vec<String> = config.environments().map(str::to_owned).collect();
+    let names = if names.is_empty() { &all } else { names };
+    names.iter().map(|name| config.environment(name, &project)).collect()
+}
+
+/// Everything that was ever deployed from here.
+pub async fn deployed() -> Vec<Scope> {
+    match SqliteLedger::open(&crate::world::state_dir()) {
+        Ok(ledger) => ledger.scopes().await.unwrap_or_default(),
+        Err(_) => Vec::new(),
+    }
 }
 
 /// The configuration, where there is one and the command line does not go without it.
@@ -136,11 +166,76 @@ fn own_name(args: &ProjectArgs, config: &Config) -> Result<String, Vec<Diagnosti
 }
 
 async fn environment(args: &ProjectArgs, settings: &Settings) -> Result<Source, Vec<Diagnostic>> {
-    let mut loaded = shiplap_compose::load(&for_environment(args, settings)?, &OsFiles)?;
-    settings.shape(&mut loaded.project, &loaded.inactive)?;
+    let mut loaded = shaped(args, settings)?;
+    let notes = separated(args, settings, &mut loaded)?;
     let routes = settings.routes(&loaded.project, &OsFiles)?;
     let environment = known_as(settings).await;
-    Ok(Source { loaded, environment, routes })
+    Ok(Source { loaded, environment, routes, notes })
+}
+
+fn shaped(args: &ProjectArgs, settings: &Settings) -> Result<Loaded, Vec<Diagnostic>> {
+    let mut loaded = shiplap_compose::load(&for_environment(args, settings)?, &OsFiles)?;
+    settings.shape(&mut loaded.project, &loaded.inactive)?;
+    Ok(loaded)
+}
+
+/// Gives the environment names of its own where one declared before it on the same machine has
+/// those of the files. What that one's files say counts only as far as they can be read: they may
+/// be for another machine.
+fn separated(
+    args: &ProjectArgs,
+    settings: &Settings,
+    loaded: &mut Loaded,
+) -> Result<Vec<Note>, Vec<Diagnostic>> {
+    let mut others: Vec<(String, Project)> = Vec::new();
+    for earlier in settings.earlier() {
+        let Ok(mut project) = shaped(args, &earlier).map(|loaded| loaded.project) else { continue };
+        let _ = separate(&mut project, &earlier.name, &others_of(&others), &own_of(&earlier));
+        others.push((earlier.name.clone(), project));
+    }
+    let own = own_of(settings);
+    let separated = match separate(&mut loaded.project, &settings.name, &others_of(&others), &own) {
+        Ok(separated) => separated,
+        Err(refused) => {
+            let diagnostic = |refused: &separate::Refused| {
+                let path: Vec<&str> = refused.path.iter().map(String::as_str).collect();
+                Diagnostic::error("config/not-separate", refused.message.clone())
+                    .at(loaded.span(&path), "shared with another environment")
+                    .help(refused.help.clone())
+            };
+            return Err(refused.iter().map(diagnostic).collect());
+        }
+    };
+    let renamed = separated.rewrites.iter().map(|rewrite| {
+        let kind = match rewrite.kind {
+            separate::Named::Container => "container",
+            separate::Named::Network => "network",
+            separate::Named::Volume => "volume",
+        };
+        let text = format!(
+            "{kind} {} is called {} here: {} has that name",
+            rewrite.from, rewrite.to, rewrite.because
+        );
+        Note { code: "renamed", text }
+    });
+    let shared = separated.shared.iter().map(|shared| Note {
+        code: shared.code,
+        text: format!("{} (environment {})", shared.text, shared.with),
+    });
+    Ok(renamed.chain(shared).collect())
+}
+
+fn others_of(others: &[(String, Project)]) -> Vec<separate::Other<'_>> {
+    let other = |(environment, project)| separate::Other { environment, project };
+    others.iter().map(|(environment, project)| (environment.as_str(), project)).map(other).collect()
+}
+
+fn own_of(settings: &Settings) -> separate::Own {
+    let own = |all: &BTreeMap<String, Sharing>| {
+        let own = all.iter().filter(|(_, sharing)| **sharing == Sharing::Own);
+        own.map(|(key, _)| key.clone()).collect()
+    };
+    separate::Own { networks: own(&settings.networks), volumes: own(&settings.volumes) }
 }
 
 /// Where an environment is deployed: its Compose project, and the name under which it is known.

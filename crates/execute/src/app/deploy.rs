@@ -321,8 +321,11 @@ impl App {
             }
             Intent::Deploy(_) | Intent::Rollback { .. } => {}
         }
-        let plan = shiplap_plan::plan(&assembled.desired, &observed, &policy)
+        let mut plan = shiplap_plan::plan(&assembled.desired, &observed, &policy)
             .map_err(AppError::Refused)?;
+        if let Intent::Deploy(source) = intent {
+            plan.notes.extend(source.notes.iter().cloned());
+        }
         let planned = Planned { plan, observed, resumes: None };
         Ok(Prepared { history, assembled, planned, policy })
     }

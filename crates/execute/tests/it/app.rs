@@ -57,7 +57,12 @@ impl Bench {
 
     fn source(yaml: &str) -> Source {
         let loaded = source(yaml, &[("API_KEY", "s3cr3t-key")]);
-        Source { loaded, environment: ENVIRONMENT.to_owned(), routes: Default::default() }
+        Source {
+            loaded,
+            environment: ENVIRONMENT.to_owned(),
+            routes: Default::default(),
+            notes: Vec::new(),
+        }
     }
 
     async fn carry_out(&self, intent: &Intent<'_>, request: &Request) -> Result<Report, AppError> {

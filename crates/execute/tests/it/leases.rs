@@ -42,8 +42,12 @@ impl Machine {
 
     async fn deploy(&self, app: &App, tag: &str) -> Result<Report, AppError> {
         let loaded = source(&yaml(tag), &[]);
-        let source =
-            Source { loaded, environment: ENVIRONMENT.to_owned(), routes: Default::default() };
+        let source = Source {
+            loaded,
+            environment: ENVIRONMENT.to_owned(),
+            routes: Default::default(),
+            notes: Vec::new(),
+        };
         let yes = |_: &_| std::future::ready(true);
         app.carry_out(&Intent::Deploy(&source), &Request::default(), yes).await
     }

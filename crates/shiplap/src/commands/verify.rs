@@ -7,20 +7,41 @@ use serde_json::{Value, json};
 use shiplap_isolation::{Finding, Instance, Party, Severity, Untested};
 
 use super::{Exit, Format};
+use crate::cli::ProjectArgs;
 use crate::isolation::{self, Verified, VerifyError};
 use crate::output::errors;
 
 /// `env verify`.
 #[derive(Debug, Clone, Args)]
 pub struct VerifyArgs {
-    /// A Compose project that must be separate from the others; given twice or more
-    #[arg(long = "project", value_name = "NAME", required = true)]
+    /// Environments of shiplap.yaml [default: all that are deployed here]
+    environments: Vec<String>,
+    /// A Compose project that must be separate too
+    #[arg(long = "project", value_name = "NAME")]
     projects: Vec<String>,
 }
 
-pub async fn verify(args: &VerifyArgs, format: Format) -> Exit {
+pub async fn verify(project: &ProjectArgs, args: &VerifyArgs, format: Format) -> Exit {
     let instance = |name: &String| Instance { environment: name.clone(), project: name.clone() };
-    run(&args.projects.iter().map(instance).collect::<Vec<_>>(), format).await
+    let mut instances: Vec<Instance> = args.projects.iter().map(instance).collect();
+    let mut found = match crate::load::all_settings(project, &args.environments) {
+        Ok(found) => found,
+        Err(diagnostics) => {
+            super::show_diagnostics(&diagnostics);
+            return Exit::Failed;
+        }
+    };
+    if args.environments.is_empty() {
+        let scopes = crate::load::deployed().await;
+        found.retain(|known| scopes.iter().any(|scope| scope.project == known.project_name));
+    }
+    instances.extend(
+        found.into_iter().map(|settings| Instance {
+            environment: settings.name,
+            project: settings.project_name,
+        }),
+    );
+    run(&instances, format).await
 }
 
 /// Verifies these environments, and says what came of it.

@@ -58,6 +58,7 @@ pub fn from(yaml: &str) -> Source {
         loaded: source(yaml, &[]),
         environment: ENVIRONMENT.to_owned(),
         routes: Default::default(),
+        notes: Vec::new(),
     }
 }
 
