@@ -38,6 +38,7 @@ mod sha256;
 mod shape;
 mod source;
 mod spans;
+mod survey;
 mod unique;
 mod units;
 mod validate;
@@ -47,8 +48,10 @@ mod yaml_out;
 
 pub use advice::advise;
 pub use diagnostic::{Diagnostic, Location, Related, Severity};
+pub use dotenv::DotenvError;
 pub use load::load;
 pub use model::Project;
 pub use render::{ConfigOptions, Format, Rendered, View, render_config};
 pub use request::{Loaded, Request, Tolerance, Trust};
 pub use source::{FileSource, MemoryFiles, OsFiles};
+pub use survey::{Survey, SurveyedService, read_dotenv, survey};
