@@ -174,7 +174,7 @@ pub struct Magic {
     pub secrets: BTreeMap<Name, Recipe>,
     /// Addresses by variable, for interpolation.
     pub addresses: BTreeMap<String, String>,
-    /// Variables of services for which the file gives a path, and which get an address.
+    /// Variables of services to which the file gives a path or an empty text: they get an address.
     pub environment: Vec<Entry>,
     /// What the edge is to answer.
     pub routes: Vec<Route>,
@@ -229,7 +229,7 @@ pub fn magic(mentioned: &Mentioned, place: &Place<'_>) -> Magic {
         }
     }
     for declared in &addresses.declared {
-        if declared.path != "/" {
+        if declared.given == Given::Something {
             magic.environment.push(Entry {
                 service: declared.service.clone(),
                 name: declared.name.clone(),
@@ -319,6 +319,14 @@ struct Declared {
     name: String,
     variable: Variable,
     path: String,
+    given: Given,
+}
+
+/// Whether the file gives it anything, which an address has to replace.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Given {
+    Nothing,
+    Something,
 }
 
 /// The path that a file asks for by what it gives a variable; nothing where that is a value of the
@@ -342,7 +350,9 @@ impl Addresses {
                 let path = path_of(value.as_deref());
                 if let (Some(path), Some(variable)) = (path, Variable::of(name)) {
                     let (service, name) = (service.clone(), name.clone());
-                    declared.push(Declared { service, name, variable, path: path.to_owned() });
+                    let given = value.as_ref().map_or(Given::Nothing, |_| Given::Something);
+                    let path = path.to_owned();
+                    declared.push(Declared { service, name, variable, path, given });
                 }
             }
         }
