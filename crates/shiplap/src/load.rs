@@ -14,7 +14,8 @@ pub const DEFAULT_ENVIRONMENT: &str = "default";
 /// Every problem in the files.
 pub fn load(args: &ProjectArgs) -> Result<Source, Vec<Diagnostic>> {
     let loaded = shiplap_compose::load(&request(args)?, &OsFiles)?;
-    Ok(Source { loaded, environment: DEFAULT_ENVIRONMENT.to_owned() })
+    let environment = DEFAULT_ENVIRONMENT.to_owned();
+    Ok(Source { loaded, environment, secrets: Default::default() })
 }
 
 /// What to ask of the loader.

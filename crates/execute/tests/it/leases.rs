@@ -42,7 +42,8 @@ impl Machine {
 
     async fn deploy(&self, app: &App, tag: &str) -> Result<Report, AppError> {
         let loaded = source(&yaml(tag), &[]);
-        let source = Source { loaded, environment: ENVIRONMENT.to_owned() };
+        let source =
+            Source { loaded, environment: ENVIRONMENT.to_owned(), secrets: Default::default() };
         let yes = |_: &_| std::future::ready(true);
         app.carry_out(&Intent::Deploy(&source), &Request::default(), yes).await
     }

@@ -54,7 +54,11 @@ pub fn app_with(world: &World, reporter: Arc<dyn Reporter>) -> App {
 }
 
 pub fn from(yaml: &str) -> Source {
-    Source { loaded: source(yaml, &[]), environment: ENVIRONMENT.to_owned() }
+    Source {
+        loaded: source(yaml, &[]),
+        environment: ENVIRONMENT.to_owned(),
+        secrets: Default::default(),
+    }
 }
 
 pub fn request() -> Request {
