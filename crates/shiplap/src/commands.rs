@@ -11,6 +11,7 @@ mod logs;
 mod look;
 mod prune;
 mod retire;
+pub mod secrets;
 mod top;
 mod unsupported;
 
@@ -24,6 +25,7 @@ use crate::cli::{Cli, Command, LimitArgs, ProjectArgs, Selected};
 use crate::exit::Exit;
 use crate::load::DEFAULT_ENVIRONMENT;
 use crate::output::errors;
+use crate::secrets::Missing;
 
 /// Whether a person or a program reads the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +56,7 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Prune(args) => prune::prune(&args, format).await,
         Command::Config(args) => config::config(&project, &args, cli.json),
         Command::Check(args) => check::check(&project, &args, format),
+        Command::Secrets(command) => secrets::secrets(&project, &command, format).await,
         Command::Data(command) => data::data(&command, format).await,
         Command::Edge(command) => edge::edge(&command, format).await,
     }
@@ -61,7 +64,16 @@ pub async fn run(cli: Cli) -> Exit {
 
 /// Loads the project, or says all that is wrong with its files.
 fn source(project: &ProjectArgs) -> Result<Source, Exit> {
-    match crate::load::load(project) {
+    source_with(project, Missing::Pretend)
+}
+
+/// The same for a command that deploys it: what has to be generated is generated.
+fn source_to_deploy(project: &ProjectArgs) -> Result<Source, Exit> {
+    source_with(project, Missing::Make)
+}
+
+fn source_with(project: &ProjectArgs, missing: Missing) -> Result<Source, Exit> {
+    match crate::load::load(project, missing) {
         Ok(source) => {
             for warning in &source.loaded.warnings {
                 eprintln!("{warning}");
@@ -88,7 +100,7 @@ fn show_diagnostics(diagnostics: &[Diagnostic]) {
 /// Where to act. With a project name on the command line the files may be gone or broken: going
 /// back must work at the very moment when they are.
 fn scope(project: &ProjectArgs) -> Result<(Scope, Option<Source>), Exit> {
-    match (crate::load::load(project), &project.project_name) {
+    match (crate::load::load(project, Missing::Pretend), &project.project_name) {
         (Ok(source), _) => Ok((source.scope(), Some(source))),
         (Err(_), Some(name)) => {
             let environment = DEFAULT_ENVIRONMENT.to_owned();

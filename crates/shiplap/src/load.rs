@@ -2,20 +2,57 @@
 
 use shiplap_compose::{Diagnostic, OsFiles, Request, Tolerance};
 use shiplap_execute::app::Source;
+use shiplap_model::Scope;
+use shiplap_secrets::magic::{Place, Scheme};
 
 use crate::cli::ProjectArgs;
+use crate::secrets::{self, Missing, Supply};
 
 /// The environment that a folder without further configuration is deployed as.
 pub const DEFAULT_ENVIRONMENT: &str = "default";
 
-/// Loads the project.
+/// Loads the project with the secrets of its environment.
 ///
 /// # Errors
 /// Every problem in the files.
-pub fn load(args: &ProjectArgs) -> Result<Source, Vec<Diagnostic>> {
-    let loaded = shiplap_compose::load(&request(args)?, &OsFiles)?;
+pub fn load(args: &ProjectArgs, missing: Missing) -> Result<Source, Vec<Diagnostic>> {
+    let mut request = request(args)?;
     let environment = DEFAULT_ENVIRONMENT.to_owned();
-    Ok(Source { loaded, environment, secrets: Default::default() })
+    // What is wrong with files that cannot even be surveyed, loading says better.
+    let Ok(survey) = shiplap_compose::survey(&request, &OsFiles) else {
+        let loaded = shiplap_compose::load(&request, &OsFiles)?;
+        return Ok(Source { loaded, environment, secrets: Default::default() });
+    };
+    let scope = Scope { project: survey.project.clone(), environment };
+    let place = Place { scope: &scope, domain: None, scheme: Scheme::Http };
+    let store = secrets::store();
+    let mut supply = Supply::find(&store, &place, &survey, missing)?;
+    request.environment.extend(supply.variables(&survey)?);
+    let hidden = |supply: &Supply, mut problems: Vec<Diagnostic>| {
+        supply.blank(&mut problems);
+        problems
+    };
+    let loaded = shiplap_compose::load(&request, &OsFiles);
+    let mut loaded = loaded.map_err(|problems| hidden(&supply, problems))?;
+    let finished = supply.finish(&mut loaded, &survey, (&store, &scope));
+    finished.map_err(|problems| hidden(&supply, problems))?;
+    Ok(Source { loaded, environment: scope.environment, secrets: supply.into_used() })
+}
+
+/// What to ask of the loader for showing the project: values of secrets are blanked out.
+///
+/// # Errors
+/// When there is no current folder, or the store cannot be read.
+pub fn request_to_show(args: &ProjectArgs) -> Result<Request, Vec<Diagnostic>> {
+    let mut request = request(args)?;
+    if let Ok(survey) = shiplap_compose::survey(&request, &OsFiles) {
+        let environment = DEFAULT_ENVIRONMENT.to_owned();
+        let scope = Scope { project: survey.project.clone(), environment };
+        let place = Place { scope: &scope, domain: None, scheme: Scheme::Http };
+        let blank = secrets::blank_variables(&secrets::store(), &place, &survey)?;
+        request.environment.extend(blank);
+    }
+    Ok(request)
 }
 
 /// What to ask of the loader.

@@ -7,6 +7,7 @@ mod exit;
 mod limits;
 mod load;
 mod output;
+mod secrets;
 mod world;
 
 use std::panic::AssertUnwindSafe;

@@ -11,7 +11,7 @@ use shiplap_model::{Outcome, Plan, Scope};
 
 use shiplap_plan::Standby;
 
-use super::{Exit, Format, pairs, refuse, request, scope, source, unsupported};
+use super::{Exit, Format, pairs, refuse, request, scope, source_to_deploy, unsupported};
 use crate::cli::{
     Carry, DeployArgs, DownArgs, ProjectArgs, ResumeArgs, RollbackArgs, ScaleArgs, ServicesArgs,
     Way,
@@ -20,10 +20,11 @@ use crate::output::progress::{Printer, say};
 use crate::output::report;
 
 pub async fn deploy(project: &ProjectArgs, args: &DeployArgs, format: Format) -> Exit {
-    let (source, request) = match (source(project), request(&args.selected, &args.carry.limits)) {
-        (Ok(source), Ok(request)) => (source, request),
-        (Err(exit), _) | (_, Err(exit)) => return exit,
-    };
+    let (source, request) =
+        match (source_to_deploy(project), request(&args.selected, &args.carry.limits)) {
+            (Ok(source), Ok(request)) => (source, request),
+            (Err(exit), _) | (_, Err(exit)) => return exit,
+        };
     unsupported::warn(&source);
     carry(&Order::Reach(&Intent::Deploy(&source)), request, &args.carry, Some(&source), format)
         .await
@@ -52,7 +53,7 @@ pub async fn rollback(project: &ProjectArgs, args: &RollbackArgs, format: Format
 }
 
 pub async fn restart(project: &ProjectArgs, args: &ServicesArgs, format: Format) -> Exit {
-    let (source, request) = match (source(project), plain(&args.services, &args.carry)) {
+    let (source, request) = match (source_to_deploy(project), plain(&args.services, &args.carry)) {
         (Ok(source), Ok(request)) => (source, request),
         (Err(exit), _) | (_, Err(exit)) => return exit,
     };
@@ -61,10 +62,11 @@ pub async fn restart(project: &ProjectArgs, args: &ServicesArgs, format: Format)
 }
 
 pub async fn scale(project: &ProjectArgs, args: &ScaleArgs, format: Format) -> Exit {
-    let (source, wanted) = match (source(project), pairs(&args.replicas, "SERVICE=NUMBER")) {
-        (Ok(source), Ok(pairs)) => (source, pairs),
-        (Err(exit), _) | (_, Err(exit)) => return exit,
-    };
+    let (source, wanted) =
+        match (source_to_deploy(project), pairs(&args.replicas, "SERVICE=NUMBER")) {
+            (Ok(source), Ok(pairs)) => (source, pairs),
+            (Err(exit), _) | (_, Err(exit)) => return exit,
+        };
     let mut replicas = BTreeMap::new();
     for (service, number) in wanted {
         let Ok(number) = number.parse::<u32>() else {

@@ -6,7 +6,7 @@ use super::{Exit, show_diagnostics};
 use crate::cli::{ConfigArgs, ConfigFormat, ProjectArgs};
 
 pub fn config(project: &ProjectArgs, args: &ConfigArgs, json: bool) -> Exit {
-    let mut request = match crate::load::request(project) {
+    let mut request = match crate::load::request_to_show(project) {
         Ok(request) => request,
         Err(diagnostics) => {
             show_diagnostics(&diagnostics);

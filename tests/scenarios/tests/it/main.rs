@@ -16,5 +16,6 @@ mod projects;
 mod resume;
 mod rollback;
 mod secrets;
+mod store;
 mod two;
 mod updates;
