@@ -71,8 +71,10 @@ fn sync_folder(path: &Path) -> Result<(), StoreError> {
 /// Reads a file of at most `most` bytes; nothing where there is none.
 pub(crate) fn read(path: &Path, most: u64) -> Result<Option<Vec<u8>>, StoreError> {
     let mut content = Vec::new();
+    // Below a file there is nothing: whoever writes there says better what is wrong.
+    let is_absent = |kind| matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
     let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if is_absent(error.kind()) => return Ok(None),
         opened => opened.map_err(StoreError::at("read", path))?,
     };
     file.take(most + 1).read_to_end(&mut content).map_err(StoreError::at("read", path))?;
