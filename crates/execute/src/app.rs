@@ -17,7 +17,7 @@ use std::sync::Arc;
 use shiplap_compose::Loaded;
 use shiplap_model::{
     Direction, Engine, EngineError, LeaseHeld, Ledger, LedgerError, Limits, Note, Observed,
-    Outcome, Plan, Refusal, RouteTable, Router, RouterError, Scope,
+    Outcome, Plan, Refusal, RouteTable, Router, RouterError, Scope, Secret,
 };
 use shiplap_plan::{Selection, Standby};
 
@@ -62,9 +62,25 @@ pub struct Source {
     pub routes: RouteTable,
     /// What is good to know of how it was loaded, for the plan.
     pub notes: Vec<Note>,
+    /// Secrets of the environment that the project uses, by name.
+    pub secrets: BTreeMap<String, UsedSecret>,
+}
+
+/// A secret as a project is loaded with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsedSecret {
+    /// Which version it is, for history.
+    pub version: u32,
+    /// What a Compose secret of this name holds.
+    pub content: Secret<Vec<u8>>,
 }
 
 impl Source {
+    /// The versions of the secrets that it uses.
+    fn secret_versions(&self) -> BTreeMap<String, u32> {
+        self.secrets.iter().map(|(name, secret)| (name.clone(), secret.version)).collect()
+    }
+
     /// Where it is deployed.
     #[must_use]
     pub fn scope(&self) -> Scope {

@@ -77,6 +77,10 @@ pub struct StoredRequest {
     /// Whether volumes are removed.
     #[serde(default)]
     pub remove_volumes: bool,
+    /// Which version of which of the environment's secrets its values were made with; their values
+    /// are in the binding alone.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub secrets: BTreeMap<String, u32>,
     /// What was there before.
     #[serde(default)]
     pub before: StoredBefore,

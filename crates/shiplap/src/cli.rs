@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use shiplap_model::Limit;
 
 pub use crate::commands::data::DataCommand;
+pub use crate::commands::secrets::SecretsCommand;
 
 /// Deploys Docker Compose projects with no failed request.
 ///
@@ -101,6 +102,9 @@ pub enum Command {
     Config(ConfigArgs),
     /// Check the files, and advise about what has cost people a night
     Check(CheckArgs),
+    /// Keep values that nobody else may see: encrypted, by environment, version by version
+    #[command(subcommand)]
+    Secrets(SecretsCommand),
     /// Fill a database with a small, whole, anonymised copy of another
     #[command(subcommand)]
     Data(DataCommand),

@@ -12,6 +12,7 @@ mod logs;
 mod look;
 mod prune;
 mod retire;
+pub mod secrets;
 mod top;
 mod unsupported;
 pub mod verify;
@@ -29,6 +30,7 @@ use crate::cli::{Cli, Command, EnvCommand, LimitArgs, ProjectArgs, Selected};
 use crate::exit::Exit;
 use crate::load::{DEFAULT_ENVIRONMENT, Opened};
 use crate::output::errors;
+use crate::secrets::Missing;
 
 /// Whether a person or a program reads the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,8 +59,9 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Scale(args) => carry::scale(&project, &args, format).await,
         Command::Down(args) => carry::down(&project, &args, format).await,
         Command::Prune(args) => prune::prune(&args, format).await,
-        Command::Config(args) => config::config(&project, &args, cli.json),
-        Command::Check(args) => check::check(&project, &args, format),
+        Command::Config(args) => config::config(&project, &args, cli.json).await,
+        Command::Check(args) => check::check(&project, &args, format).await,
+        Command::Secrets(command) => secrets::secrets(&project, &command, format).await,
         Command::Data(command) => data::data(&command, format).await,
         Command::Env(EnvCommand::Verify(args)) => verify::verify(&project, &args, format).await,
         Command::Env(EnvCommand::Probe { words }) => verify::probe(&words).await,
@@ -69,12 +72,17 @@ pub async fn run(cli: Cli) -> Exit {
 
 /// Loads the project, or says all that is wrong with its files.
 async fn source(project: &ProjectArgs) -> Result<Source, Exit> {
-    opened(project).await.map(|opened| opened.source)
+    opened(project, Missing::Pretend).await.map(|opened| opened.source)
+}
+
+/// The same for a command that deploys it: what has to be generated is generated.
+async fn source_to_deploy(project: &ProjectArgs) -> Result<Source, Exit> {
+    opened(project, Missing::Make).await.map(|opened| opened.source)
 }
 
 /// The same, with what its environment says.
-async fn opened(project: &ProjectArgs) -> Result<Opened, Exit> {
-    match crate::load::open(project).await {
+async fn opened(project: &ProjectArgs, missing: Missing) -> Result<Opened, Exit> {
+    match crate::load::open(project, missing).await {
         Ok(opened) => {
             for warning in &opened.source.loaded.warnings {
                 eprintln!("{warning}");
@@ -101,7 +109,7 @@ fn show_diagnostics(diagnostics: &[Diagnostic]) {
 /// Where to act. With an environment, or a project name on the command line, the Compose files may
 /// be gone or broken: going back must work at the very moment when they are.
 async fn scope(project: &ProjectArgs) -> Result<(Scope, Option<Source>), Exit> {
-    let diagnostics = match crate::load::open(project).await {
+    let diagnostics = match crate::load::open(project, Missing::Pretend).await {
         Ok(opened) => return Ok((opened.source.scope(), Some(opened.source))),
         Err(diagnostics) => diagnostics,
     };

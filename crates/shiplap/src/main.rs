@@ -8,6 +8,7 @@ mod isolation;
 mod limits;
 mod load;
 mod output;
+mod secrets;
 mod world;
 
 use std::panic::AssertUnwindSafe;

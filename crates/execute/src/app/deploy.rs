@@ -215,7 +215,7 @@ impl App {
                 release: binding::release(&assembled.desired, &Default::default()),
                 binding: binding::write(&assembled),
                 plan: shiplap_plan::to_json(&plan),
-                request: stored(&policy, &planned.observed, &assembled.desired.project),
+                request: stored(&policy, &planned.observed, &assembled),
                 lease: lease.clone(),
                 after: newest_number(&planned.observed),
             })
@@ -370,7 +370,9 @@ impl App {
                 let observed = self.observed(&scope, &read.project).await?;
                 let engine = self.engine.as_ref();
                 let release = &deployment.release;
-                let assembled = binding::restore(engine, &scope.environment, read, release).await?;
+                let mut assembled =
+                    binding::restore(engine, &scope.environment, read, release).await?;
+                assembled.secrets = secrets_of(deployment);
                 Ok((scaled(intent, assembled), observed))
             }
             Basis::Nothing(project) => {
@@ -435,8 +437,9 @@ impl App {
         let files = loaded.files.iter().map(|file| file.display().to_string()).collect();
         let place = (loaded.project_directory.display().to_string(), files);
         let engine = self.engine.as_ref();
-        let assembled =
+        let mut assembled =
             assemble(engine, project, &source.environment, place, pins, contents, &source.routes);
+        assembled.secrets = source.secret_versions();
         match (request.selection(), newest_done(history)) {
             (Selection::Only(chosen), Some(before)) => {
                 self.with_the_rest_from(assembled, before, &chosen).await
@@ -461,6 +464,9 @@ impl App {
         else {
             return Ok(assembled);
         };
+        for (name, version) in secrets_of(before) {
+            assembled.secrets.entry(name).or_insert(version);
+        }
         let desired = &mut assembled.desired;
         desired.routes = merged(&old.desired.routes, &desired.routes, chosen);
         for (name, spec) in old.desired.services {
@@ -580,12 +586,18 @@ pub(super) fn frozen(plan: &Plan, observed: &Observed) -> Vec<String> {
     containers.map(|container| container.id.clone()).collect()
 }
 
-/// What resuming a deployment needs to know of what it was asked, and of what there was.
 fn is_up(container: &ObservedContainer) -> bool {
     matches!(container.state, ContainerState::Running | ContainerState::Restarting)
 }
 
-fn stored(policy: &Policy, observed: &Observed, project: &str) -> StoredRequest {
+/// The versions of secrets that a deployment was made with.
+fn secrets_of(deployment: &Deployment) -> BTreeMap<String, u32> {
+    deployment.request.as_ref().map(|request| request.secrets.clone()).unwrap_or_default()
+}
+
+/// What resuming a deployment needs to know of what it was asked, and of what there was.
+fn stored(policy: &Policy, observed: &Observed, assembled: &Assembled) -> StoredRequest {
+    let project = assembled.desired.project.as_str();
     let container = |c: &ObservedContainer| StoredContainer {
         id: c.id.clone(),
         name: c.name.clone(),
@@ -603,6 +615,7 @@ fn stored(policy: &Policy, observed: &Observed, project: &str) -> StoredRequest 
         force: policy.force.clone(),
         remove_orphans: policy.remove_orphans,
         remove_volumes: policy.remove_volumes,
+        secrets: assembled.secrets.clone(),
         before: StoredBefore {
             containers: observed.containers.iter().map(container).collect(),
             networks: own.map(|(name, _)| name.clone()).collect(),

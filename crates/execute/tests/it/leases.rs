@@ -47,6 +47,7 @@ impl Machine {
             environment: ENVIRONMENT.to_owned(),
             routes: Default::default(),
             notes: Vec::new(),
+            secrets: Default::default(),
         };
         let yes = |_: &_| std::future::ready(true);
         app.carry_out(&Intent::Deploy(&source), &Request::default(), yes).await

@@ -11,16 +11,19 @@ use shiplap_model::{Outcome, Plan, Scope};
 
 use shiplap_plan::Standby;
 
-use super::{Exit, Format, Opened, opened, pairs, refuse, request, scope, source, unsupported};
+use super::{
+    Exit, Format, Opened, opened, pairs, refuse, request, scope, source_to_deploy, unsupported,
+};
 use crate::cli::{
     Carry, DeployArgs, DownArgs, ProjectArgs, ResumeArgs, RollbackArgs, ScaleArgs, ServicesArgs,
     Way,
 };
 use crate::output::progress::{Printer, say};
 use crate::output::report;
+use crate::secrets::Missing;
 
 pub async fn deploy(project: &ProjectArgs, args: &DeployArgs, format: Format) -> Exit {
-    let Opened { source, settings } = match opened(project).await {
+    let Opened { source, settings } = match opened(project, Missing::Make).await {
         Ok(opened) => opened,
         Err(exit) => return exit,
     };
@@ -56,19 +59,21 @@ pub async fn rollback(project: &ProjectArgs, args: &RollbackArgs, format: Format
 }
 
 pub async fn restart(project: &ProjectArgs, args: &ServicesArgs, format: Format) -> Exit {
-    let (source, request) = match (source(project).await, plain(&args.services, &args.carry)) {
-        (Ok(source), Ok(request)) => (source, request),
-        (Err(exit), _) | (_, Err(exit)) => return exit,
-    };
+    let (source, request) =
+        match (source_to_deploy(project).await, plain(&args.services, &args.carry)) {
+            (Ok(source), Ok(request)) => (source, request),
+            (Err(exit), _) | (_, Err(exit)) => return exit,
+        };
     let intent = Intent::Restart(&source);
     carry(&Order::Reach(&intent), request, &args.carry, Some(&source), format).await
 }
 
 pub async fn scale(project: &ProjectArgs, args: &ScaleArgs, format: Format) -> Exit {
-    let (source, wanted) = match (source(project).await, pairs(&args.replicas, "SERVICE=NUMBER")) {
-        (Ok(source), Ok(pairs)) => (source, pairs),
-        (Err(exit), _) | (_, Err(exit)) => return exit,
-    };
+    let (source, wanted) =
+        match (source_to_deploy(project).await, pairs(&args.replicas, "SERVICE=NUMBER")) {
+            (Ok(source), Ok(pairs)) => (source, pairs),
+            (Err(exit), _) | (_, Err(exit)) => return exit,
+        };
     let mut replicas = BTreeMap::new();
     for (service, number) in wanted {
         let Ok(number) = number.parse::<u32>() else {

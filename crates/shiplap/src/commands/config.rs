@@ -5,8 +5,8 @@ use shiplap_compose::{ConfigOptions, Format, OsFiles, View, render_config};
 use super::{Exit, show_diagnostics};
 use crate::cli::{ConfigArgs, ConfigFormat, ProjectArgs};
 
-pub fn config(project: &ProjectArgs, args: &ConfigArgs, json: bool) -> Exit {
-    let mut request = match crate::load::files_request(project) {
+pub async fn config(project: &ProjectArgs, args: &ConfigArgs, json: bool) -> Exit {
+    let mut request = match crate::load::request_to_show(project).await {
         Ok(request) => request,
         Err(diagnostics) => {
             show_diagnostics(&diagnostics);

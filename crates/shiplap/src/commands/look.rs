@@ -9,9 +9,10 @@ use shiplap_model::Ledger as _;
 use super::{Exit, Format, Opened, opened, refuse, request, scope, source, unsupported, world};
 use crate::cli::{HistoryArgs, PlanArgs, ProjectArgs};
 use crate::output::{history, interrupted, status};
+use crate::secrets::Missing;
 
 pub async fn plan(project: &ProjectArgs, args: &PlanArgs, format: Format) -> Exit {
-    let Opened { source, settings } = match opened(project).await {
+    let Opened { source, settings } = match opened(project, Missing::Pretend).await {
         Ok(opened) => opened,
         Err(exit) => return exit,
     };

@@ -1,5 +1,6 @@
 //! Deployments.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
@@ -126,6 +127,11 @@ pub fn one_text(deployment: &Deployment, journal: &Journal) -> String {
         })
         .collect();
     text.push_str(&columns(&rows));
+    if let Some(secrets) = versions(deployment) {
+        let list: Vec<String> =
+            secrets.iter().map(|(name, version)| format!("{name} {version}")).collect();
+        let _ = writeln!(text, "secrets, by version: {}", list.join(", "));
+    }
     let mut rows = Vec::new();
     for fact in &journal.facts {
         match fact {
@@ -139,6 +145,12 @@ pub fn one_text(deployment: &Deployment, journal: &Journal) -> String {
     }
     text.push_str(&columns(&rows));
     text
+}
+
+/// Which versions of which secrets it was made with, if any.
+fn versions(deployment: &Deployment) -> Option<&BTreeMap<String, u32>> {
+    let request = deployment.request.as_ref();
+    request.map(|request| &request.secrets).filter(|secrets| !secrets.is_empty())
 }
 
 fn step_row(deployment: &Deployment, entry: &JournalEntry) -> Option<Vec<String>> {
@@ -184,6 +196,7 @@ pub fn one_json(deployment: &Deployment, journal: &Journal) -> Value {
     let mut document = brief(deployment);
     document["version"] = json!(1);
     document["plan"] = deployment.plan.clone();
+    document["secrets"] = json!(versions(deployment).cloned().unwrap_or_default());
     let line = |(attempt, entry): (usize, &JournalEntry)| {
         let mut line = json!(entry);
         line["attempt"] = json!(attempt);

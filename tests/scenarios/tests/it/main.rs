@@ -17,5 +17,6 @@ mod projects;
 mod resume;
 mod rollback;
 mod secrets;
+mod store;
 mod two;
 mod updates;
