@@ -6,6 +6,7 @@ mod deploy;
 mod desired;
 mod images;
 mod interrupted;
+mod promote;
 mod prune;
 mod resume;
 mod retire;
@@ -17,13 +18,14 @@ use std::sync::Arc;
 use shiplap_compose::Loaded;
 use shiplap_model::{
     Direction, Engine, EngineError, LeaseHeld, Ledger, LedgerError, Limits, Note, Observed,
-    Outcome, Plan, Refusal, RouteTable, Router, RouterError, Scope, Secret,
+    Outcome, Plan, Refusal, Requirement, RouteTable, Router, RouterError, Scope, Secret,
 };
 use shiplap_plan::{Selection, Standby};
 
 use crate::{Cancel, KeepFailed, Reporter, now_ms};
 
 pub use interrupted::{Unfinished, unfinished};
+pub use promote::{JobEnd, Promotion, Tests};
 pub use prune::{Freed, Prunable};
 pub use resume::{Choice, OnInterrupted};
 pub use status::{ServiceStatus, Status};
@@ -123,6 +125,10 @@ pub struct Request {
     pub message: Option<String>,
     /// What becomes of a deployment that did not end, where it has to be settled first.
     pub on_interrupted: OnInterrupted,
+    /// What must hold before anything is changed.
+    pub requirements: Vec<Requirement>,
+    /// Who said yes to the plan, where somebody had to.
+    pub approved_by: Option<String>,
 }
 
 impl Request {
@@ -138,6 +144,8 @@ impl Request {
 pub enum Intent<'a> {
     /// What the files say.
     Deploy(&'a Source),
+    /// The release of another environment, with this one's values.
+    Promote(&'a Promotion<'a>),
     /// What an earlier deployment had; the one before the current one where no number is given.
     Rollback {
         /// Where.
@@ -190,6 +198,8 @@ pub struct Report {
     pub resumed: Option<(Choice, Direction)>,
     /// How a deployment was settled that did not end, before this one began.
     pub settled: Option<Box<Report>>,
+    /// Jobs of the plan, and what became of each.
+    pub jobs: BTreeMap<String, JobEnd>,
 }
 
 impl Report {
@@ -207,6 +217,7 @@ impl Report {
             frozen: Vec::new(),
             resumed: None,
             settled: None,
+            jobs: BTreeMap::new(),
         }
     }
 }

@@ -81,6 +81,9 @@ pub struct StoredRequest {
     /// are in the binding alone.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
     pub secrets: BTreeMap<String, u32>,
+    /// Who said yes to the plan, where somebody had to.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub approved_by: Option<String>,
     /// What was there before.
     #[serde(default)]
     pub before: StoredBefore,

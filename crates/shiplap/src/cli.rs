@@ -61,6 +61,8 @@ pub enum Command {
     Plan(PlanArgs),
     /// Make what the files say current, with no failed request, or undo it
     Deploy(DeployArgs),
+    /// Make the images of one environment current in another, behind that one's gates
+    Promote(PromoteArgs),
     /// Go back to an earlier deployment: its images, configuration and environment
     Rollback(RollbackArgs),
     /// Take up a deployment that did not end: on, back, or leave it as it is
@@ -222,6 +224,32 @@ pub enum Way {
 pub struct DeployArgs {
     #[command(flatten)]
     pub selected: Selected,
+    #[command(flatten)]
+    pub carry: Carry,
+    /// Who says yes to this plan, where the environment asks for approval
+    #[arg(long, value_name = "NAME")]
+    pub approve: Option<String>,
+}
+
+/// `promote`.
+#[derive(Debug, Clone, Args)]
+pub struct PromoteArgs {
+    /// The environment whose images are promoted
+    pub from: String,
+    /// The environment that gets them
+    pub to: String,
+    /// The deployment in FROM whose images they are [default: the current one]
+    #[arg(long, value_name = "NUMBER")]
+    pub deployment: Option<u64>,
+    /// Show what would happen, and change nothing
+    #[arg(long)]
+    pub plan: bool,
+    /// Show each step
+    #[arg(long, requires = "plan")]
+    pub steps: bool,
+    /// Who says yes to this plan, where TO asks for approval
+    #[arg(long, value_name = "NAME")]
+    pub approve: Option<String>,
     #[command(flatten)]
     pub carry: Carry,
 }

@@ -10,6 +10,7 @@ mod exec;
 mod htpasswd;
 mod logs;
 mod look;
+mod promote;
 mod prune;
 mod retire;
 pub mod secrets;
@@ -46,6 +47,7 @@ pub async fn run(cli: Cli) -> Exit {
     match cli.command {
         Command::Plan(args) => look::plan(&project, &args, format).await,
         Command::Deploy(args) => carry::deploy(&project, &args, format).await,
+        Command::Promote(args) => promote::promote(&project, &args, format).await,
         Command::Rollback(args) => carry::rollback(&project, &args, format).await,
         Command::Resume(args) => carry::resume(&project, &args, format).await,
         Command::Status => look::status(&project, format).await,

@@ -9,6 +9,7 @@ mod limits;
 mod load;
 mod output;
 mod secrets;
+mod versions;
 mod world;
 
 use std::panic::AssertUnwindSafe;

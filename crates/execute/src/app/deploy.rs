@@ -7,14 +7,17 @@ use shiplap_compose::model::Project;
 use shiplap_model::{
     Action, ContainerState, Deployment, DeploymentState, Desired, Goal, ImagePin, LeaseKey, Limits,
     NewDeployment, Observed, ObservedContainer, Outcome, Plan, RouteSpec, RouteTable, RouteTo,
-    Scope, StoredBefore, StoredContainer, StoredRelease, StoredRequest,
+    Scope, StepState, StoredBefore, StoredContainer, StoredRelease, StoredRequest,
 };
 use shiplap_plan::{Policy, Selection};
 
 use super::claim::Claim;
 use super::desired::{Assembled, Contents, assemble, contents};
 use super::interrupted::{is_open, without_end};
-use super::{App, AppError, Choice, Intent, Planned, Report, Request, Source, binding, images};
+use super::{
+    App, AppError, Choice, Intent, JobEnd, Planned, Promotion, Report, Request, Source, binding,
+    images, promote,
+};
 use crate::holding::{Claimed, Holding, Last};
 use crate::{Event, Run, Steady, execute, now_ms};
 
@@ -215,7 +218,10 @@ impl App {
                 release: binding::release(&assembled.desired, &Default::default()),
                 binding: binding::write(&assembled),
                 plan: shiplap_plan::to_json(&plan),
-                request: stored(&policy, &planned.observed, &assembled),
+                request: StoredRequest {
+                    approved_by: request.approved_by.clone(),
+                    ..stored(&policy, &planned.observed, &assembled)
+                },
                 lease: lease.clone(),
                 after: newest_number(&planned.observed),
             })
@@ -231,6 +237,10 @@ impl App {
         let reason = execution.reason.as_deref();
         let ended = self.ledger.end(lease, number, execution.outcome, reason, &release).await;
         let mut left = execution.left;
+        if matches!(intent, Intent::Promote(_)) && execution.outcome == Outcome::Done {
+            left.extend(self.name_promoted(&run.desired).await);
+        }
+        let jobs = self.jobs(&plan, &run.desired.compose, lease, number).await;
         if let Err(error) = ended
             && holding.lost_to().is_none()
         {
@@ -244,8 +254,24 @@ impl App {
             took_ms: now_ms() - began,
             taken_over_by: holding.lost_to(),
             frozen,
+            jobs,
             ..report
         })
+    }
+
+    /// What became of a plan's jobs, by its journal.
+    async fn jobs(
+        &self,
+        plan: &Plan,
+        compose: &Project,
+        lease: &LeaseKey,
+        number: u64,
+    ) -> BTreeMap<String, JobEnd> {
+        let journal = self.ledger.journal(&lease.scope, number).await.unwrap_or_default();
+        let steps = |state: StepState| -> BTreeSet<u32> {
+            journal.iter().filter(|entry| entry.state == state).map(|entry| entry.step).collect()
+        };
+        promote::jobs(plan, compose, &steps(StepState::Started), &steps(StepState::Finished))
     }
 
     /// What comes before a deployment begins can be dropped at any moment.
@@ -319,13 +345,35 @@ impl App {
             Intent::Deploy(_) if request.force => {
                 policy.force = forced(&policy.selection, &assembled.desired);
             }
-            Intent::Deploy(_) | Intent::Rollback { .. } => {}
+            Intent::Deploy(_) | Intent::Promote(_) | Intent::Rollback { .. } => {}
+        }
+        let mut notes = Vec::new();
+        match intent {
+            Intent::Deploy(source) => {
+                policy.requirements.clone_from(&request.requirements);
+                notes.extend(source.notes.iter().cloned());
+            }
+            Intent::Promote(promotion) => {
+                let promoted = promotion.deployment(self).await?;
+                policy.requirements.clone_from(&request.requirements);
+                policy.requirements.extend(self.tests(promotion, &promoted, request).await?);
+                policy.requirements.sort_by_key(|requirement| requirement.kind);
+                policy.goal = Goal::Promote {
+                    from: promotion.from.environment.clone(),
+                    number: promoted.number,
+                };
+                notes.extend(promotion.to.notes.iter().cloned());
+                let desired = &assembled.desired;
+                notes.extend(self.promotion_notes(promotion, &promoted, desired).await);
+            }
+            Intent::Rollback { .. }
+            | Intent::Restart(_)
+            | Intent::Scale { .. }
+            | Intent::Down { .. } => {}
         }
         let mut plan = shiplap_plan::plan(&assembled.desired, &observed, &policy)
             .map_err(AppError::Refused)?;
-        if let Intent::Deploy(source) = intent {
-            plan.notes.extend(source.notes.iter().cloned());
-        }
+        plan.notes.extend(notes);
         let planned = Planned { plan, observed, resumes: None };
         Ok(Prepared { history, assembled, planned, policy })
     }
@@ -366,6 +414,20 @@ impl App {
                     self.assemble_files(source, &project, &pins, contents, request, history);
                 Ok((scaled(intent, assembled.await?), observed?))
             }
+            Basis::Promoted(promotion) => {
+                let source = promotion.to;
+                let promoted = promotion.deployment(self).await?;
+                let project = project_of(source, request);
+                let (observed, pins) = tokio::join!(
+                    self.observed(&scope, &project),
+                    self.promoted_pins(&project, &promoted, request),
+                );
+                let pins = pins?;
+                let contents = contents(source).map_err(AppError::Refused)?;
+                let assembled =
+                    self.assemble_files(source, &project, &pins, contents, request, history);
+                Ok((assembled.await?, observed?))
+            }
             Basis::Earlier(deployment, read) => {
                 let observed = self.observed(&scope, &read.project).await?;
                 let engine = self.engine.as_ref();
@@ -390,6 +452,7 @@ impl App {
     ) -> Result<Basis<'a>, AppError> {
         match intent {
             Intent::Deploy(source) => Ok(Basis::Files(source)),
+            Intent::Promote(promotion) => Ok(Basis::Promoted(promotion)),
             Intent::Rollback { scope, to } => self.earlier(find_target(scope, *to, history)?).await,
             Intent::Restart(source) | Intent::Scale { source, .. } => match newest_done(history) {
                 Some(deployment) => self.earlier(deployment).await,
@@ -520,6 +583,8 @@ fn merged(old: &RouteTable, new: &RouteTable, chosen: &BTreeSet<String>) -> Rout
 enum Basis<'a> {
     /// The user's files.
     Files(&'a Source),
+    /// The user's files, with another environment's images.
+    Promoted(&'a Promotion<'a>),
     /// An earlier deployment, and its values.
     Earlier(&'a Deployment, binding::Read),
     /// Nothing should be left of this project.
@@ -616,6 +681,7 @@ fn stored(policy: &Policy, observed: &Observed, assembled: &Assembled) -> Stored
         remove_orphans: policy.remove_orphans,
         remove_volumes: policy.remove_volumes,
         secrets: assembled.secrets.clone(),
+        approved_by: None,
         before: StoredBefore {
             containers: observed.containers.iter().map(container).collect(),
             networks: own.map(|(name, _)| name.clone()).collect(),
@@ -637,7 +703,7 @@ fn forced(selection: &Selection, desired: &Desired) -> BTreeSet<String> {
 }
 
 /// The deployment that is current; nothing after the project was taken down.
-fn newest_done(history: &[Deployment]) -> Option<&Deployment> {
+pub(super) fn newest_done(history: &[Deployment]) -> Option<&Deployment> {
     history.iter().find(|deployment| is_done(deployment)).filter(|d| d.kind != "down")
 }
 
@@ -711,6 +777,7 @@ impl Intent<'_> {
             Self::Deploy(source) | Self::Restart(source) | Self::Scale { source, .. } => {
                 source.scope()
             }
+            Self::Promote(promotion) => promotion.to.scope(),
             Self::Rollback { scope, .. } | Self::Down { scope, .. } => scope.clone(),
         }
     }
@@ -718,6 +785,7 @@ impl Intent<'_> {
     fn kind(&self) -> &'static str {
         match self {
             Self::Deploy(_) => "deploy",
+            Self::Promote(_) => "promote",
             Self::Rollback { .. } => "rollback",
             Self::Restart(_) => "restart",
             Self::Scale { .. } => "scale",
@@ -727,7 +795,8 @@ impl Intent<'_> {
 
     fn goal(&self, history: &[Deployment]) -> Goal {
         match self {
-            Self::Deploy(_) => Goal::Deploy,
+            // Which number it is, the other environment's history tells.
+            Self::Deploy(_) | Self::Promote(_) => Goal::Deploy,
             Self::Rollback { scope, to } => Goal::Rollback {
                 to: find_target(scope, *to, history).map_or(0, |found| found.number),
             },

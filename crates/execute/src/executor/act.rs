@@ -10,7 +10,7 @@ use shiplap_model::{
 };
 use tokio::time::Instant;
 
-use super::{Learned, Run, StepError, gate, resolve};
+use super::{Learned, Run, StepError, gate, require, resolve};
 use crate::Event;
 
 /// The restart policy of a container that must not come back by itself.
@@ -51,13 +51,14 @@ pub(super) async fn act(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Res
             learned.images.insert(request.tag.clone(), image.id);
             Ok(())
         }
+        Action::Require(requirement) => require::require(run, step.id, requirement, learned).await,
         Action::EnsureEdge => Ok(run.router.ensure().await?),
         Action::EnsureHolder(holder) => Ok(run.router.ensure_holder(holder).await?),
         Action::RemoveHolder { name } => Ok(run.router.remove_holder(name).await?),
         Action::CreateNetwork(network) => Ok(run.engine.create_network(network).await?),
         Action::CreateVolume(volume) => Ok(run.engine.create_volume(volume).await?),
         Action::Create(replica) => {
-            run.engine.create(&resolve::with_images(run, learned), replica).await?;
+            run.engine.create(&resolve::with_made_images(run, learned), replica).await?;
             Ok(())
         }
         Action::Start { container, restart, starts } => {

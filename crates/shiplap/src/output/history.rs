@@ -102,6 +102,10 @@ pub fn one_text(deployment: &Deployment, journal: &Journal) -> String {
         time::moment(deployment.started_ms),
         state(deployment)
     );
+    let approved = deployment.request.as_ref().and_then(|request| request.approved_by.as_ref());
+    if let Some(name) = approved {
+        let _ = writeln!(text, "approved by: {name}");
+    }
     if let Some(message) = &deployment.message {
         let _ = writeln!(text, "why: {message}");
     }
