@@ -209,10 +209,7 @@ impl Matrix {
             Next::Resume if death.over || is_new => new,
             Next::Resume => old,
         };
-        let mut inspection = self.stage.inspect(came);
-        if death.over {
-            inspection.forgive_marks();
-        }
+        let inspection = self.stage.inspect(came);
         wrong.extend(inspection.wrong);
         let ran = self.stage.job_runs() - jobs;
         if ran > 1 || (came == new && self.stage.shape.job.is_some() && ran != 1) {
