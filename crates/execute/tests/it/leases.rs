@@ -6,6 +6,7 @@ use std::time::Duration;
 use shiplap_execute::app::{App, AppError, Intent, Report, Request, Source};
 use shiplap_execute::{Cancel, Steady};
 use shiplap_model::{ContainerState, Ledger, Mark, MarkStanding, Outcome};
+use shiplap_plan::Standby;
 use shiplap_testkit::{ENVIRONMENT, Trouble, World, source};
 
 use crate::support::{Attempt, Events, Old, Shape, paused, scope};
@@ -41,10 +42,14 @@ impl Machine {
     }
 
     async fn deploy(&self, app: &App, tag: &str) -> Result<Report, AppError> {
+        self.deploy_as(app, tag, &Request::default()).await
+    }
+
+    async fn deploy_as(&self, app: &App, tag: &str, how: &Request) -> Result<Report, AppError> {
         let loaded = source(&yaml(tag), &[]);
         let source = Source { loaded, environment: ENVIRONMENT.to_owned() };
         let yes = |_: &_| std::future::ready(true);
-        app.carry_out(&Intent::Deploy(&source), &Request::default(), yes).await
+        app.carry_out(&Intent::Deploy(&source), how, yes).await
     }
 
     async fn done(&self, app: &App, tag: &str) -> Report {
@@ -318,6 +323,59 @@ fn an_interruption_before_it_begins_ends_it_at_once_and_gives_the_lease_back() {
             machine.done(&again, "v2").await;
         });
     }
+}
+
+/// Two releases, and what waits frozen for a rollback to the first.
+async fn standing_by(machine: &Machine, app: &App) -> Vec<String> {
+    machine.done(app, "v1").await;
+    let request = Request { standby: Standby::Frozen, ..Request::default() };
+    let frozen = machine.deploy_as(app, "v2", &request).await.unwrap().frozen;
+    assert_eq!(frozen.len(), 1);
+    frozen
+}
+
+#[test]
+fn whoever_ends_a_standby_holds_the_mark_meanwhile() {
+    paused(async {
+        let machine = Machine::new();
+        let app = machine.app("ada@vm1", machine.world.ledger());
+        let frozen = standing_by(&machine, &app).await;
+        machine.world.reset();
+        assert_eq!(app.retire(&scope(), &frozen).await.unwrap(), ["shop-api-1.d1"]);
+        let log = machine.world.log();
+        let at = |of: &str| log.iter().position(|call| call.starts_with(of)).unwrap();
+        assert!(at("engine.mark ") < at("engine.stop "), "{log:?}");
+        let marks = machine.world.state().marks.clone();
+        assert_eq!(marks.len(), 1, "{marks:?}");
+        assert_eq!(marks[0].standing, MarkStanding::Released);
+        machine.world.reset();
+        assert_eq!(app.retire(&scope(), &frozen).await.unwrap(), Vec::<String>::new());
+        let log = machine.world.log();
+        assert!(!log.iter().any(|call| call.starts_with("engine.mark ")), "{log:?}");
+    });
+}
+
+#[test]
+fn a_standby_does_not_end_while_a_deployer_of_another_ledger_is_at_it() {
+    paused(async {
+        let machine = Machine::new();
+        let first = machine.app("ada@vm1", machine.world.ledger());
+        let frozen = standing_by(&machine, &first).await;
+        let second = machine.app("bob@vm2", machine.world.another_ledger());
+        machine.world.trouble_on("engine.create shop-api-1.d3", Trouble::Hang);
+        tokio::select! {
+            _ = machine.deploy(&second, "v3") => panic!("it hangs"),
+            answer = async {
+                machine.world.hung().await;
+                first.retire(&scope(), &frozen).await
+            } => match answer {
+                Err(AppError::LeaseHeld(held)) => assert_eq!(held.holder, "bob@vm2"),
+                other => panic!("{other:?}"),
+            },
+        }
+        let state = machine.world.state();
+        assert_eq!(state.find("shop-api-1.d1").unwrap().state, ContainerState::Paused);
+    });
 }
 
 const V1: &str = "services: { api: { image: 'api:v1', restart: always, ports: ['8000:8000'] } }";
