@@ -137,11 +137,14 @@ pub(crate) struct Learned {
     protocols: BTreeMap<(String, u16), Protocol>,
     /// Images that were pulled or built, id by reference.
     images: BTreeMap<String, String>,
+    /// Containers that were there when the plan was made, id by name.
+    containers: BTreeMap<String, String>,
 }
 
 /// Executes a plan to its end, one way or the other.
 pub async fn execute(run: &Run, plan: &Plan) -> Execution {
-    let learned = Mutex::new(Learned::default());
+    let known = Learned { containers: plan.ids.clone(), ..Learned::default() };
+    let learned = Mutex::new(known);
     let mut forward = forward(run, plan, &learned).await;
     let images = || learned.lock().expect("no step panics").images.clone();
     let Some(failure) = forward.failure.take() else {

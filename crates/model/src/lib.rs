@@ -21,7 +21,7 @@ mod secret;
 
 pub use desired::{Desired, FieldDigests, Fields, InjectedFile, ServiceSpec};
 pub use engine::{
-    AnonymousVolumes, BuildRequest, CreateReplica, Engine, EngineError, EngineErrorKind,
+    AnonymousVolumes, BuildRequest, CreateReplica, Created, Engine, EngineError, EngineErrorKind,
     EngineInfo, EngineNetwork, EngineVolume, ExecResult, Names, Progress, ProgressSink,
     RegistryAnswer,
 };

@@ -465,6 +465,9 @@ pub struct Plan {
     pub kept_volumes: Vec<String>,
     /// Engine name of each service's replicas afterwards.
     pub replicas: BTreeMap<String, Vec<String>>,
+    /// Ids of the containers that were there when it was made, by name: what its steps mean by
+    /// these names, and need not look up while requests are held.
+    pub ids: BTreeMap<String, String>,
 }
 
 impl Plan {

@@ -18,7 +18,7 @@ use super::{
     App, AppError, Choice, Intent, JobEnd, Planned, Promotion, Report, Request, Source, binding,
     images, promote,
 };
-use crate::holding::{Claimed, Holding, Last};
+use crate::holding::{Claimed, Holding, Last, are_left_over};
 use crate::{Event, Run, Steady, execute, now_ms};
 
 /// How far back is looked for a deployment to build on.
@@ -121,7 +121,8 @@ impl App {
     }
 
     /// Plans without the lease. Nothing where somebody was deploying meanwhile, or left a
-    /// deployment unfinished: what was seen may have been in between two states.
+    /// deployment unfinished: what was seen may have been in between two states. Nothing either
+    /// where marks were left that only a holder of the lease may remove.
     async fn look_ahead(
         &self,
         intent: &Intent<'_>,
@@ -135,9 +136,13 @@ impl App {
         if newest.iter().any(is_open) {
             return Ok(None);
         }
-        let prepared = self.prepare(intent, request, None).await;
+        let (prepared, marks) =
+            tokio::join!(self.prepare(intent, request, None), self.engine.marks(&scope));
+        // Under the lease they are looked at once more, and it matters if that does not work.
+        let marks = marks.unwrap_or_default();
         let is_quiet = self.ledger.holder(&scope).await?.is_none()
-            && self.ledger.deployments(&scope, 1).await? == newest;
+            && self.ledger.deployments(&scope, 1).await? == newest
+            && !are_left_over(&marks, &self.ledger.id());
         if is_quiet { prepared.map(Some) } else { Ok(None) }
     }
 
@@ -185,8 +190,9 @@ impl App {
             }
         }
         let mut prepared = self.unless_stopped(self.prepare(intent, request, ahead)).await?;
-        // Whoever is taken over may have left a mark, also where nothing else is to be done.
-        if takes_over || !prepared.planned.plan.is_empty() {
+        // Whoever came before may have left a mark, also where nothing else is to be done.
+        let is_busy = takes_over || !prepared.planned.plan.is_empty();
+        if is_busy || holding.found_leftovers() {
             let observed = &prepared.planned.observed;
             let edge = observed.router.as_ref().map_or(0, |router| router.lease);
             let fresh = observed.containers.is_empty();

@@ -78,7 +78,7 @@ impl App {
         self.with_lease(scope, &request.limits, async |app, holding| {
             let Some(unfinished) = app.unfinished(scope).await? else {
                 // A deployer that died before it wrote anything may have left its mark.
-                if holding.found_a_mark_of_ours() {
+                if holding.found_leftovers() {
                     let observed = app.look(scope).await?;
                     let edge = observed.router.as_ref().map_or(0, |router| router.lease);
                     holding.claim(edge, observed.containers.is_empty()).await?;
