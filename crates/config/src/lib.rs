@@ -19,6 +19,7 @@ use shiplap_compose::{Diagnostic, FileSource};
 pub use check::schema;
 pub use file::{Challenge, Plain, Ports, Sharing};
 pub use project::Shaped;
+pub use routes::{Generated, plain_routes};
 pub use settings::{
     AcmeSettings, Approval, Certificates, EntryPoint, GateSettings, HookSettings, JobSettings,
     Settings, Target, TlsSettings,

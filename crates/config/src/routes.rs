@@ -15,8 +15,43 @@ use crate::file::{self, Environment, Headers, Plain, Protect, Route, Size};
 use crate::settings::{EntryPoint, bytes, duration};
 use crate::{Settings, htpasswd};
 
+/// A route that no file writes down: a Compose file made for Coolify expects it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Generated {
+    /// The host.
+    pub host: String,
+    /// The path, `/` for all.
+    pub path: String,
+    /// The service.
+    pub service: String,
+    /// Its port.
+    pub port: u16,
+}
+
+/// The routes of a project without `shiplap.yaml`: those that its file expects, without TLS.
+#[must_use]
+pub fn plain_routes(generated: &[Generated]) -> RouteTable {
+    if generated.is_empty() {
+        return RouteTable::default();
+    }
+    let route = |expected: &Generated| RouteSpec {
+        host: Some(expected.host.clone()),
+        path: expected.path.clone(),
+        entries: vec![ENTRY_HTTP.to_owned()],
+        to: RouteTo::Service { service: expected.service.clone(), port: expected.port },
+        policy: RoutePolicy::default(),
+    };
+    let entry = EntrySpec { name: ENTRY_HTTP.to_owned(), address: None, port: 80 };
+    RouteTable {
+        entries: vec![entry],
+        routes: generated.iter().map(route).collect(),
+        guard: RoutePolicy::default(),
+    }
+}
+
 impl Settings {
-    /// The environment's routes, and what holds at the ports that its services publish.
+    /// The environment's routes, and what holds at the ports that its services publish. Generated
+    /// ones are added where the file has none for the same requests, under the same protection.
     ///
     /// # Errors
     /// Services and ports that the project does not have, and files with passwords that cannot be
@@ -24,6 +59,7 @@ impl Settings {
     pub fn routes(
         &self,
         project: &Project,
+        generated: &[Generated],
         files: &dyn FileSource,
     ) -> Result<RouteTable, Vec<Diagnostic>> {
         let mut problems = Vec::new();
@@ -57,6 +93,20 @@ impl Settings {
                 problems.push(at.error("config/same-route", message, "the second one"));
             }
             routes.push(route);
+        }
+        for expected in generated {
+            let given = Route {
+                host: Some(expected.host.clone()),
+                path: Some(expected.path.clone()),
+                ..Route::default()
+            };
+            let (service, port) = (expected.service.clone(), expected.port);
+            let route = self.route(&given, RouteTo::Service { service, port }, guard.clone());
+            if project.services.contains_key(&expected.service)
+                && !routes.iter().any(|known| known.collides(&route))
+            {
+                routes.push(route);
+            }
         }
         let entry = |name: &str, point: EntryPoint| EntrySpec {
             name: name.to_owned(),

@@ -288,9 +288,9 @@ pub struct RouteIntent {
     /// Entries to open, where nobody has opened them yet.
     pub entries: Vec<EntrySpec>,
     /// What holds at listeners on the host that this opens.
-    pub guard: RoutePolicy,
+    pub guard: Box<RoutePolicy>,
     /// The environment's routes, instead of what it had. Nothing: they stay.
-    pub table: Option<RouteTable>,
+    pub table: Option<Box<RouteTable>>,
 }
 
 /// Whether a container may be started if it has run already.

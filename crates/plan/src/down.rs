@@ -75,7 +75,7 @@ fn close_all(observed: &Observed) -> Option<RouteIntent> {
         return None;
     }
     Some(RouteIntent {
-        table: has_routes.then(RouteTable::default),
+        table: has_routes.then(Box::default),
         drop_pools: router.pools.keys().cloned().collect(),
         drop_listeners: router
             .listeners

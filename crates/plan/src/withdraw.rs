@@ -216,7 +216,7 @@ fn close(
     let held: Vec<&PoolKey> =
         dropped.iter().chain(routes.back.iter().filter(loses)).copied().collect();
     // Before a first deployment there were none.
-    let table = (!router.table.same(&RouteTable::default())).then(RouteTable::default);
+    let table = (!router.table.same(&RouteTable::default())).then(Box::<RouteTable>::default);
     if held.is_empty() && drop_listeners.is_empty() && table.is_none() {
         return Vec::new();
     }

@@ -44,7 +44,7 @@ pub struct ProjectArgs {
     #[arg(short = 'e', long = "environment", global = true, value_name = "NAME")]
     pub environment: Option<String>,
     /// The configuration [default: shiplap.yaml here, or in a folder above]
-    #[arg(long = "config", id = "config-file", global = true, value_name = "FILE")]
+    #[arg(long = "config-file", id = "config-file", global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Folder that relative paths start from
     #[arg(long, global = true, value_name = "DIR")]

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use shiplap_compose::separate::{self, separate};
 use shiplap_compose::{Diagnostic, Loaded, OsFiles, Project, Request, Tolerance};
-use shiplap_config::{Config, Settings, Sharing};
+use shiplap_config::{Config, Generated, Settings, Sharing};
 use shiplap_execute::app::{Source, UsedSecret};
 use shiplap_ledger::SqliteLedger;
-use shiplap_model::{Ledger as _, Note, RouteTable, Scope};
+use shiplap_model::{Ledger as _, Note, Scope};
 use shiplap_secrets::magic::{Place, Scheme};
 
 use crate::cli::ProjectArgs;
@@ -36,8 +36,8 @@ pub async fn open(args: &ProjectArgs, missing: Missing) -> Result<Opened, Vec<Di
         None => {
             let environment = plain_environment(args)?;
             let known = Known { environment: &environment, domain: None, scheme: Scheme::Http };
-            let (loaded, secrets) = load(request(args)?, &known, missing)?;
-            let (routes, notes) = (RouteTable::default(), Vec::new());
+            let (loaded, secrets, generated) = load(request(args)?, &known, missing)?;
+            let (routes, notes) = (shiplap_config::plain_routes(&generated), Vec::new());
             let source = Source { loaded, environment, routes, notes, secrets };
             Ok(Opened { source, settings: None })
         }
@@ -55,16 +55,19 @@ struct Known<'a> {
     scheme: Scheme,
 }
 
+/// A project, the secrets that it uses, and the routes that its file expects.
+type WithSecrets = (Loaded, BTreeMap<String, UsedSecret>, Vec<Generated>);
+
 /// Loads a project with the secrets of its environment.
 fn load(
     mut request: Request,
     known: &Known<'_>,
     missing: Missing,
-) -> Result<(Loaded, BTreeMap<String, UsedSecret>), Vec<Diagnostic>> {
+) -> Result<WithSecrets, Vec<Diagnostic>> {
     // What is wrong with files that cannot even be surveyed, loading says better.
     let Ok(survey) = shiplap_compose::survey(&request, &OsFiles) else {
         let loaded = shiplap_compose::load(&request, &OsFiles)?;
-        return Ok((loaded, BTreeMap::new()));
+        return Ok((loaded, BTreeMap::new(), Vec::new()));
     };
     let (project, environment) = (survey.project.clone(), known.environment.to_owned());
     let scope = Scope { project, environment };
@@ -72,6 +75,10 @@ fn load(
     let store = secrets::store();
     let mut supply = Supply::find(&store, &place, &survey, missing)?;
     request.environment.extend(supply.variables(&survey)?);
+    if supply.is_for_coolify() {
+        // Such files say more than Compose knows.
+        request.tolerance = Tolerance::Tolerant;
+    }
     let hidden = |supply: &Supply, mut problems: Vec<Diagnostic>| {
         supply.blank(&mut problems);
         problems
@@ -80,7 +87,14 @@ fn load(
     let mut loaded = loaded.map_err(|problems| hidden(&supply, problems))?;
     let finished = supply.finish(&mut loaded, &survey, (&store, &scope));
     finished.map_err(|problems| hidden(&supply, problems))?;
-    Ok((loaded, supply.into_used()))
+    let generated = supply.routes().iter().map(|route| Generated {
+        host: route.host.clone(),
+        path: route.path.clone(),
+        service: route.service.clone(),
+        port: route.port,
+    });
+    let generated = generated.collect();
+    Ok((loaded, supply.into_used(), generated))
 }
 
 /// What `shiplap.yaml` says of the environment; nothing where there is none, or where the command
@@ -215,10 +229,11 @@ async fn environment(
         scheme: if settings.tls.is_some() { Scheme::Https } else { Scheme::Http },
     };
     demand_secrets(settings, &environment)?;
-    let (mut loaded, secrets) = load(for_environment(args, settings)?, &known, missing)?;
+    let request = for_environment(args, settings)?;
+    let (mut loaded, secrets, generated) = load(request, &known, missing)?;
     settings.shape(&mut loaded.project, &loaded.inactive)?;
     let notes = separated(args, settings, &mut loaded)?;
-    let routes = settings.routes(&loaded.project, &OsFiles)?;
+    let routes = settings.routes(&loaded.project, &generated, &OsFiles)?;
     Ok(Source { loaded, environment, routes, notes, secrets })
 }
 
@@ -241,7 +256,7 @@ fn demand_secrets(settings: &Settings, environment: &str) -> Result<(), Vec<Diag
 /// The project of another environment, for its names alone.
 fn shaped(args: &ProjectArgs, settings: &Settings) -> Result<Loaded, Vec<Diagnostic>> {
     let known = Known { environment: &settings.name, domain: None, scheme: Scheme::Http };
-    let (mut loaded, _) = load(for_environment(args, settings)?, &known, Missing::Pretend)?;
+    let (mut loaded, _, _) = load(for_environment(args, settings)?, &known, Missing::Pretend)?;
     settings.shape(&mut loaded.project, &loaded.inactive)?;
     Ok(loaded)
 }

@@ -185,12 +185,13 @@ impl Lab {
     /// # Panics
     /// If the processes of this machine cannot be listed.
     pub fn end_background(&self) {
-        let own = format!("\0-p\0{}\0retire\0", self.project);
+        let own = format!("\0-p\0{}\0-e\0", self.project);
         for entry in std::fs::read_dir("/proc").expect("there are processes").flatten() {
             let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
             let id = entry.file_name().to_string_lossy().parse().ok().and_then(Pid::from_raw);
             if let Some(id) = id
                 && String::from_utf8_lossy(&line).contains(&own)
+                && String::from_utf8_lossy(&line).contains("\0retire\0")
             {
                 // It may have ended just now.
                 let _ = kill_process(id, Signal::KILL);

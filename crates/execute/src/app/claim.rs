@@ -32,7 +32,7 @@ impl App {
             // What must hold before is asked for again by a deployment of its own.
             Intent::Deploy(source)
                 if unfinished.open_requirements().is_empty()
-                    && self.is_same(source, request, unfinished).await? =>
+                    && Box::pin(self.is_same(source, request, unfinished)).await? =>
             {
                 forward
             }

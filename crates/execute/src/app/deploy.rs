@@ -35,7 +35,7 @@ impl App {
         {
             return self.plan_to_settle(&unfinished, choice, request).await;
         }
-        Ok(self.prepare(intent, request, None).await?.planned)
+        Ok(Box::pin(self.prepare(intent, request, None)).await?.planned)
     }
 
     /// Plans under the lease, asks, and carries out what was shown. Where a deployment that did not
@@ -61,7 +61,8 @@ impl App {
             return Ok(Report::nothing(began, ahead.planned.plan.clone()));
         }
         self.with_lease(&intent.scope(), &request.limits, async |app, holding| {
-            let report = app.under_lease(intent, request, &approve, holding, ahead, began).await?;
+            let work = app.under_lease(intent, request, &approve, holding, ahead, began);
+            let report = Box::pin(work).await?;
             let last = app.what_remains(&intent.scope(), &report).await;
             Ok((report, last))
         })
@@ -189,7 +190,8 @@ impl App {
                 }
             }
         }
-        let mut prepared = self.unless_stopped(self.prepare(intent, request, ahead)).await?;
+        let preparing = Box::pin(self.prepare(intent, request, ahead));
+        let mut prepared = self.unless_stopped(preparing).await?;
         // Whoever came before may have left a mark, also where nothing else is to be done.
         let is_busy = takes_over || !prepared.planned.plan.is_empty();
         if is_busy || holding.found_leftovers() {
@@ -197,7 +199,8 @@ impl App {
             let edge = observed.router.as_ref().map_or(0, |router| router.lease);
             let fresh = observed.containers.is_empty();
             if self.unless_stopped(holding.claim(edge, fresh)).await? == Claimed::LookAgain {
-                prepared = self.unless_stopped(self.prepare(intent, request, None)).await?;
+                let preparing = Box::pin(self.prepare(intent, request, None));
+                prepared = self.unless_stopped(preparing).await?;
             }
         }
         let Prepared { assembled, planned, policy, .. } = prepared;
@@ -326,7 +329,8 @@ impl App {
                 let observed = self.observed(&scope, &ahead.assembled.desired.compose).await?;
                 (ahead.assembled, observed)
             }
-            _ => self.assembled(intent, request, &history).await?,
+            // On the heap: what is read and asked for here is much, and several of it are nested.
+            _ => Box::pin(self.assembled(intent, request, &history)).await?,
         };
         let aftermath = self.aftermath(&history).await?;
         let mut policy = Policy {
@@ -362,7 +366,8 @@ impl App {
             Intent::Promote(promotion) => {
                 let promoted = promotion.deployment(self).await?;
                 policy.requirements.clone_from(&request.requirements);
-                policy.requirements.extend(self.tests(promotion, &promoted, request).await?);
+                let tests = Box::pin(self.tests(promotion, &promoted, request)).await?;
+                policy.requirements.extend(tests);
                 policy.requirements.sort_by_key(|requirement| requirement.kind);
                 policy.goal = Goal::Promote {
                     from: promotion.from.environment.clone(),
@@ -439,13 +444,13 @@ impl App {
                 let engine = self.engine.as_ref();
                 let release = &deployment.release;
                 let mut assembled =
-                    binding::restore(engine, &scope.environment, read, release).await?;
+                    binding::restore(engine, &scope.environment, *read, release).await?;
                 assembled.secrets = secrets_of(deployment);
                 Ok((scaled(intent, assembled), observed))
             }
             Basis::Nothing(project) => {
                 let observed = self.observed(&scope, &project).await?;
-                Ok((self.bare(project, &scope), observed))
+                Ok((self.bare(*project, &scope), observed))
             }
         }
     }
@@ -465,17 +470,17 @@ impl App {
                 None => Ok(Basis::Files(source)),
             },
             Intent::Down { source, .. } => {
-                Ok(Basis::Nothing(match (source, newest_done(history)) {
+                Ok(Basis::Nothing(Box::new(match (source, newest_done(history)) {
                     (Some(source), _) => source.loaded.project.clone(),
                     (None, Some(deployment)) => self.read_binding(deployment).await?.project,
                     (None, None) => Project::default(),
-                }))
+                })))
             }
         }
     }
 
     async fn earlier<'a>(&self, deployment: &'a Deployment) -> Result<Basis<'a>, AppError> {
-        Ok(Basis::Earlier(deployment, self.read_binding(deployment).await?))
+        Ok(Basis::Earlier(deployment, Box::new(self.read_binding(deployment).await?)))
     }
 
     pub(super) async fn read_binding(
@@ -592,9 +597,9 @@ enum Basis<'a> {
     /// The user's files, with another environment's images.
     Promoted(&'a Promotion<'a>),
     /// An earlier deployment, and its values.
-    Earlier(&'a Deployment, binding::Read),
+    Earlier(&'a Deployment, Box<binding::Read>),
     /// Nothing should be left of this project.
-    Nothing(Project),
+    Nothing(Box<Project>),
 }
 
 /// Everything that a deployment is decided from.

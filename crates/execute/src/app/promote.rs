@@ -92,8 +92,7 @@ impl App {
             match binding::find(engine, name, Some(image)).await? {
                 Ok(pin) => {
                     // What is built is called after its project; what is pulled, after its registry.
-                    let is_built = service.build.is_some() && !has_registry(service);
-                    let reference = if is_built {
+                    let reference = if service.build.is_some() {
                         reference(project, name, service)
                     } else {
                         pin.reference.clone()
@@ -192,7 +191,7 @@ impl App {
         let mut left = Vec::new();
         for spec in desired.services.values() {
             let Some(id) = &spec.image.id else { continue };
-            if spec.service.build.is_none() || has_registry(&spec.service) {
+            if spec.service.build.is_none() {
                 continue;
             }
             if let Err(error) = self.engine.tag(id, &spec.image.reference).await {
@@ -201,11 +200,6 @@ impl App {
         }
         left
     }
-}
-
-/// Whether its file names an image besides how to build it.
-fn has_registry(service: &shiplap_compose::model::Service) -> bool {
-    service.image.is_some() && service.build.is_none()
 }
 
 /// The container of tests: it is nobody's replica, answers to no name, and is called after the

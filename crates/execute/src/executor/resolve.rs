@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use shiplap_model::{
     Desired, ImageOrigin, NameListener, NetworkAddress, ObservedContainer, PoolSpec, ProbeKind,
-    ProbeRequest, Protocol, RouteChange, RouteIntent, RouteTarget, RoutedReplica,
+    ProbeRequest, Protocol, RouteChange, RouteIntent, RoutePolicy, RouteTarget, RoutedReplica,
 };
 
 use tokio::time::Instant;
@@ -60,8 +60,8 @@ pub(super) async fn route_change(
         drop_pools: intent.drop_pools.clone(),
         drop_listeners: intent.drop_listeners.clone(),
         entries: intent.entries.clone(),
-        guard: intent.guard.clone(),
-        table: intent.table.clone(),
+        guard: RoutePolicy::clone(&intent.guard),
+        table: intent.table.as_deref().cloned(),
         maintenance: shiplap_model::MaintenanceChange::Keep,
         lease: None,
         pools,

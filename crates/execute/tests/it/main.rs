@@ -5,6 +5,7 @@ mod crashes;
 mod failures;
 mod gates;
 mod leases;
+mod requirements;
 mod resuming;
 mod shapes;
 mod steady;

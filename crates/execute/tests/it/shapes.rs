@@ -132,6 +132,28 @@ x-images: { "db:v1": { volumes: [/data] }, "db:v2": { volumes: [/data] } }
 services:
   db: { image: "db:v2", restart: always, ports: ["5432:5432"] }
 "#;
+/// Reached by a route and a protected port, and by nothing else from outside.
+const ROUTED: &str = r#"
+services:
+  api: { image: "api:v1", restart: always, ports: ["8000:8000"] }
+  web: { image: "web:v1", restart: always, expose: ["3000"] }
+x-routes:
+  entries: [{ name: http, port: 80 }]
+  guard: { noindex: true }
+  routes:
+    - { host: shop.example, path: /, entries: [http], service: { service: web, port: 3000 } }
+"#;
+/// Another host, a second route, and new images.
+const ROUTED_2: &str = r#"
+services:
+  api: { image: "api:v2", restart: always, ports: ["8000:8000"] }
+  web: { image: "web:v2", restart: always, expose: ["3000"] }
+x-routes:
+  entries: [{ name: http, port: 80 }, { name: https, port: 443 }]
+  routes:
+    - { host: www.shop.example, path: /, entries: [http, https], service: { service: web, port: 3000 } }
+    - { host: shop.example, path: /api, entries: [http], service: { service: api, port: 8000 } }
+"#;
 const PULLED: &str = r#"
 x-images: { "api:v2": { pull: true } }
 services:
@@ -162,6 +184,8 @@ pub fn all() -> Vec<Shape> {
         shape("sidecar", Old::Deployed(&[SIDECAR]), SIDECAR_2),
         shape("container name", Old::Deployed(&[NAMED]), NAMED_2),
         shape("anonymous volume", Old::Deployed(&[ANONYMOUS]), ANONYMOUS_2),
+        shape("first routes", Old::Deployed(&[API]), ROUTED),
+        shape("other routes", Old::Deployed(&[ROUTED]), ROUTED_2),
     ]
 }
 
@@ -186,6 +210,8 @@ pub fn projects() -> Vec<&'static str> {
         NAMED_2,
         ANONYMOUS,
         ANONYMOUS_2,
+        ROUTED,
+        ROUTED_2,
         PULLED,
     ]
 }

@@ -39,7 +39,11 @@ pub async fn deploy(project: &ProjectArgs, args: &DeployArgs, format: Format) ->
     request.requirements = settings.as_ref().map(promote::requirements).unwrap_or_default();
     let approval = settings.as_ref().map(promote::approval).unwrap_or_default();
     let order = Order::Reach(&Intent::Deploy(&source));
-    carry(&order, request, &args.carry, approval, Some(&source), format).await
+    let exit = carry(&order, request, &args.carry, approval, Some(&source), format).await;
+    if let (Exit::Done, Some(settings)) = (exit, &settings) {
+        super::certificates::provide(settings, &source.routes).await;
+    }
+    exit
 }
 
 pub async fn rollback(project: &ProjectArgs, args: &RollbackArgs, format: Format) -> Exit {

@@ -9,7 +9,9 @@ use shiplap_certificates::{
     Acme, Became, ChallengeKind, ExternalAccount, Keeper, KeeperError, Kept, LETS_ENCRYPT,
     LETS_ENCRYPT_STAGING, Outcome, Renewal, Source, Wanted,
 };
+use shiplap_config::{Certificates, Settings};
 use shiplap_edge::Client;
+use shiplap_model::RouteTable;
 
 use super::{Exit, Format};
 use crate::output::time::moment;
@@ -126,6 +128,83 @@ pub async fn certificates(args: &CertificatesArgs, format: Format) -> Exit {
     match outcome {
         Ok(outcome) => tell(&outcome, format),
         Err(error) => failed(&error),
+    }
+}
+
+/// Gets the certificates that an environment's routes want, where there are none yet. It is no part of
+/// a deployment: until there is one for a host, requests without TLS are answered there.
+pub async fn provide(settings: &Settings, routes: &RouteTable) {
+    let Some(tls) = &settings.tls else { return };
+    let mut hosts: Vec<String> = routes.routes.iter().filter_map(|r| r.host.clone()).collect();
+    hosts.sort_unstable();
+    hosts.dedup();
+    if hosts.is_empty() {
+        return;
+    }
+    let source = match &tls.from {
+        Certificates::Internal => Source::Internal,
+        Certificates::Files { certificate, key } => {
+            Source::Files { chain: whole(certificate), key: whole(key) }
+        }
+        Certificates::Acme(acme) => Source::Acme(Acme {
+            directory: acme.directory.clone(),
+            challenge: match acme.challenge {
+                shiplap_config::Challenge::Http01 => ChallengeKind::Http01,
+                shiplap_config::Challenge::TlsAlpn01 => ChallengeKind::TlsAlpn01,
+            },
+            contact: acme.email.clone(),
+            roots: acme.roots.as_ref().map(whole),
+            external_account: None,
+        }),
+    };
+    // One for each host, so that one that fails takes no other with it; files are for all that they
+    // are for.
+    let groups: Vec<Vec<String>> = match source {
+        Source::Files { .. } => vec![hosts],
+        Source::Internal | Source::Acme(_) => hosts.into_iter().map(|host| vec![host]).collect(),
+    };
+    let folder = shiplap_certificates::folder(&crate::world::state_dir());
+    let keeper = Keeper::new(folder, Client::new(crate::edge::socket()));
+    let kept = keeper.list().unwrap_or_default();
+    for names in groups {
+        let wanted = Wanted { names, source: source.clone() };
+        let is_kept = kept.iter().any(|kept| kept.wanted == wanted && kept.not_after.is_some());
+        // A file may have been replaced by a newer one.
+        if is_kept && !matches!(wanted.source, Source::Files { .. }) {
+            continue;
+        }
+        match keeper.add(wanted).await {
+            Ok(outcome) => {
+                tell_beside(&outcome);
+            }
+            Err(error) => {
+                let _ = failed(&error);
+            }
+        }
+    }
+}
+
+/// What became of them, for whoever watches a deployment: its own standard output is data.
+fn tell_beside(outcome: &Outcome) {
+    for (name, became) in &outcome.became {
+        match became {
+            Became::Kept => {}
+            Became::Renewed => eprintln!("{name}: new certificate"),
+            Became::Waiting { until } => {
+                eprintln!(
+                    "! {name}: no certificate yet; tried again from {} on",
+                    moment(ms(*until))
+                );
+            }
+            Became::Failed { error, try_again_at } => {
+                let at = moment(ms(*try_again_at));
+                eprintln!("! {name}: no certificate: {error}");
+                eprintln!("  = help: `shiplap edge certificates --renew` tries again from {at} on");
+            }
+        }
+    }
+    if let Err(error) = &outcome.shown {
+        eprintln!("! the edge does not show the certificates that there are: {error}");
     }
 }
 

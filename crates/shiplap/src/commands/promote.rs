@@ -57,6 +57,7 @@ pub async fn promote(project: &ProjectArgs, args: &PromoteArgs, format: Format) 
     let exit = carry(&order, request, &args.carry, approval(&settings), Some(&to), format).await;
     if exit == Exit::Done {
         tell_versions(&from, &settings);
+        super::certificates::provide(&settings, &to.routes).await;
     }
     exit
 }

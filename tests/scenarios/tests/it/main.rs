@@ -14,6 +14,7 @@ mod fencing;
 mod housekeeping;
 mod isolation;
 mod projects;
+mod promote;
 mod resume;
 mod rollback;
 mod secrets;

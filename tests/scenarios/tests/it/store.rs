@@ -1,5 +1,7 @@
 //! Secrets of the store: in the containers and nowhere else.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -233,16 +235,38 @@ services:
 "#,
     );
     lab.set("TAG", "v1");
-    lab.run(&["--tolerant", "plan"]).ok();
+    // Port 80 is everybody's: this one's entry is another.
+    let (entry, project) = (lab.web, &lab.project);
+    lab.write(
+        "shiplap.yaml",
+        &format!(
+            "edge: {{ http: 127.0.0.1:{entry} }}\n\
+             environments: {{ default: {{ project_name: {project} }} }}\n"
+        ),
+    );
+    lab.run(&["plan"]).ok();
     lab.run(&["secrets", "list"]).ok().says("has no secrets yet");
-    lab.run(&["--tolerant", "deploy", "--yes"]).ok().says("SERVICE_PASSWORD_API");
+    lab.run(&["deploy", "--yes"]).ok().says("SERVICE_PASSWORD_API");
     let password = lab.run(&["secrets", "get", "SERVICE_PASSWORD_API"]).ok().stdout;
     assert_eq!(password.len(), 32);
     assert!(variables(&lab).contains(&format!("PASSWORD={password}")));
     let host = format!("api.{}-default.localhost", lab.project);
     assert!(variables(&lab).contains(&format!("SERVICE_FQDN_API_9000={host}")));
     assert!(variables(&lab).contains(&format!("PUBLIC=http://{host}")));
+    assert!(head(entry, &host).starts_with("HTTP/1.1 200"), "the edge routes the host");
+    assert!(head(entry, "other.localhost").starts_with("HTTP/1.1 404"));
     let before = lab.only("api");
-    lab.run(&["--tolerant", "deploy", "--yes"]).ok();
+    lab.run(&["deploy", "--yes"]).ok();
     assert_eq!(lab.only("api"), before, "nothing is generated twice");
+}
+
+/// The beginning of the answer to a request for a host.
+fn head(port: u16, host: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the edge listens");
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a limit");
+    let request = format!("GET /version HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    answer
 }

@@ -54,10 +54,12 @@ pub fn app_with(world: &World, reporter: Arc<dyn Reporter>) -> App {
 }
 
 pub fn from(yaml: &str) -> Source {
+    let loaded = source(yaml, &[]);
+    let routes = serde_json::from_value(loaded.canonical["x-routes"].clone());
     Source {
-        loaded: source(yaml, &[]),
+        loaded,
         environment: ENVIRONMENT.to_owned(),
-        routes: Default::default(),
+        routes: routes.unwrap_or_default(),
         notes: Vec::new(),
         secrets: Default::default(),
     }

@@ -130,7 +130,7 @@ pub(super) fn take_over_ports(
             drop_listeners: listeners.clone(),
             ..RouteIntent::default()
         };
-        let guard = context.table.guard.clone();
+        let guard = Box::new(context.table.guard.clone());
         let to = RouteIntent { pools, listeners, guard, ..RouteIntent::default() };
         let what = format!("take over the port of {name}");
         let after = progress.stops.get(name).into_iter().flatten().copied();

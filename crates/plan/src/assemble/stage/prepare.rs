@@ -199,7 +199,7 @@ pub(super) fn open_ports(
         back.drop_listeners.extend(closed.into_iter().cloned());
         to.names.extend(names);
     }
-    to.guard = context.table.guard.clone();
+    to.guard = Box::new(context.table.guard.clone());
     to.entries = table::closed_entries(&context.table, context.observed);
     if to.listeners.is_empty() && to.names.is_empty() && to.entries.is_empty() {
         return None;

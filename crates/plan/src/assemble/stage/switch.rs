@@ -38,10 +38,11 @@ pub(super) fn switch<'a>(
     }
     let (mut to, mut back) = switch_intents(context);
     if let Some(table) = context.new_table() {
-        to.table = Some(table.clone());
-        to.guard = table.guard.clone();
-        back.table = Some(context.table_before());
-        back.guard = context.table_before().guard;
+        let before = context.table_before();
+        to.guard = Box::new(table.guard.clone());
+        back.guard = Box::new(before.guard.clone());
+        to.table = Some(Box::new(table.clone()));
+        back.table = Some(Box::new(before));
     }
     if to == RouteIntent::default() {
         return after;
