@@ -41,7 +41,15 @@ pub struct ProjectArgs {
     #[arg(short = 'p', long = "project-name", global = true, value_name = "NAME")]
     pub project_name: Option<String>,
     /// Environment of shiplap.yaml [default: the only one there is]
-    #[arg(short = 'e', long = "environment", global = true, value_name = "NAME")]
+    // Without a name, `config --environment` prints variables, as with Compose.
+    #[arg(
+        short = 'e',
+        long = "environment",
+        global = true,
+        value_name = "NAME",
+        num_args = 0..=1,
+        default_missing_value = ""
+    )]
     pub environment: Option<String>,
     /// The configuration [default: shiplap.yaml here, or in a folder above]
     #[arg(long = "config-file", id = "config-file", global = true, value_name = "FILE")]
@@ -336,8 +344,8 @@ pub struct ExecArgs {
     #[arg(short = 'w', long)]
     pub workdir: Option<String>,
     /// Variables
-    #[arg(short = 'e', long = "env", value_name = "NAME=VALUE")]
-    pub environment: Vec<String>,
+    #[arg(long = "env", value_name = "NAME=VALUE")]
+    pub variables: Vec<String>,
     /// The command and its arguments
     #[arg(trailing_var_arg = true, required = true, allow_hyphen_values = true)]
     pub command: Vec<String>,
@@ -403,9 +411,6 @@ pub struct ConfigArgs {
     /// Only the names of profiles
     #[arg(long = "profiles", id = "list-profiles")]
     pub list_profiles: bool,
-    /// Only the variables that interpolation sees
-    #[arg(long)]
-    pub environment: bool,
     /// Leave variables as they stand
     #[arg(long)]
     pub no_interpolate: bool,

@@ -178,13 +178,13 @@ pub fn config(args: &ProjectArgs) -> Result<Option<Config>, Vec<Diagnostic>> {
 /// The environment that the command line or the shell names.
 fn wanted(args: &ProjectArgs) -> Option<String> {
     let named = || std::env::var(ENVIRONMENT_VARIABLE).ok().filter(|name| !name.is_empty());
-    args.environment.clone().or_else(named)
+    args.environment.clone().filter(|name| !name.is_empty()).or_else(named)
 }
 
 /// Without `shiplap.yaml` there is one environment, unless files are named: then it can have any
 /// name.
 fn plain_environment(args: &ProjectArgs) -> Result<String, Vec<Diagnostic>> {
-    match &args.environment {
+    match args.environment.as_ref().filter(|name| !name.is_empty()) {
         None => Ok(DEFAULT_ENVIRONMENT.to_owned()),
         Some(name) if name == DEFAULT_ENVIRONMENT || args.project_name.is_some() => {
             Ok(name.clone())

@@ -14,7 +14,7 @@ pub async fn config(project: &ProjectArgs, args: &ConfigArgs, json: bool) -> Exi
         }
     };
     request.services.clone_from(&args.only);
-    match render_config(&request, &OsFiles, &options(args, json)) {
+    match render_config(&request, &OsFiles, &options(project, args, json)) {
         Ok(rendered) => {
             for warning in &rendered.warnings {
                 eprintln!("{warning}");
@@ -31,14 +31,14 @@ pub async fn config(project: &ProjectArgs, args: &ConfigArgs, json: bool) -> Exi
     }
 }
 
-fn options(args: &ConfigArgs, json: bool) -> ConfigOptions {
+fn options(project: &ProjectArgs, args: &ConfigArgs, json: bool) -> ConfigOptions {
     let views = [
         (args.services, View::Services),
         (args.images, View::Images),
         (args.volumes, View::Volumes),
         (args.networks, View::Networks),
         (args.list_profiles, View::Profiles),
-        (args.environment, View::Environment),
+        (project.environment.as_deref() == Some(""), View::Environment),
     ];
     let mut options = ConfigOptions::default();
     if json || args.format == ConfigFormat::Json {

@@ -43,7 +43,7 @@ pub async fn exec(project: &ProjectArgs, args: &ExecArgs) -> Exit {
         stdin: true,
         user: args.user.clone(),
         working_dir: args.workdir.clone(),
-        environment: args.environment.clone(),
+        environment: args.variables.clone(),
         privileged: false,
     };
     let terminal = match docker.exec_interactive(&container.id, &command).await {
