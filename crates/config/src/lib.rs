@@ -16,9 +16,10 @@ use std::path::{Path, PathBuf};
 use shiplap_compose::document::{Cursor, Document, nearest_word};
 use shiplap_compose::{Diagnostic, FileSource};
 
-pub use check::schema;
+pub use check::{is_name, schema};
 pub use file::{Challenge, Plain, Ports, Sharing};
 pub use project::Shaped;
+pub use routes::address_block;
 pub use settings::{
     AcmeSettings, Approval, Certificates, EntryPoint, GateSettings, HookSettings, JobSettings,
     Settings, Target, TlsSettings,
@@ -129,6 +130,20 @@ impl Config {
                 }])
             }
         }
+    }
+
+    /// The settings of an environment that is not in the file, made from those of one that is: the
+    /// same, with a Compose project, host ports and hosts of its own.
+    ///
+    /// # Errors
+    /// `config/unknown-environment` where the file has no `base`.
+    pub fn derived(
+        &self,
+        base: &str,
+        name: &str,
+        project: &str,
+    ) -> Result<Settings, Vec<Diagnostic>> {
+        Ok(self.environment(base, project)?.derive(name))
     }
 
     pub(crate) fn root(&self) -> Cursor<'_> {
