@@ -76,7 +76,7 @@ impl Config {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let json = without_empty(document.root().to_json());
+        let json = without_empty(with_environments(document.root().to_json()));
         let file: file::File = serde_json::from_value(json).map_err(|error| {
             // The schema comes from the types; what it lets through, they take.
             let message = format!("`{}` cannot be used: {error}", path.display());
@@ -176,6 +176,17 @@ impl Config {
         settings::check_entries(self, &mut problems);
         problems
     }
+}
+
+/// An environment of which nothing is said is one all the same.
+fn with_environments(mut json: serde_json::Value) -> serde_json::Value {
+    let environments = json.get_mut("environments").and_then(|all| all.as_object_mut());
+    for environment in environments.into_iter().flat_map(|all| all.values_mut()) {
+        if environment.is_null() {
+            *environment = serde_json::json!({});
+        }
+    }
+    json
 }
 
 /// What is left empty is as if it was not there.

@@ -306,7 +306,7 @@ environments:
          ┌ /shop/shiplap.yaml:4:28
         4 │     protect: { basic_auth: md5.htpasswd }
           │                            ^^^^^^^^^^^^ named here
-          = help: `htpasswd -nB bob` prints a line that is
+          = help: `shiplap htpasswd bob` prints a line that is
         error[config/unknown-service]: environment `dev` has no service `wep`
          ┌ /shop/shiplap.yaml:6:20
         6 │       - { service: wep }
@@ -321,7 +321,7 @@ environments:
          ┌ /shop/shiplap.yaml:8:58
         8 │       - { path: /a, service: web, protect: { basic_auth: none.htpasswd } }
           │                                                          ^^^^^^^^^^^^^ named here
-          = help: `htpasswd -nB NAME >> /shop/none.htpasswd` makes it
+          = help: `shiplap htpasswd NAME >> /shop/none.htpasswd` makes it
         error[config/same-route]: two routes are about http://*/a
          ┌ /shop/shiplap.yaml:9:9
         9 │       - { path: /a, service: api }

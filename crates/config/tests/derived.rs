@@ -67,6 +67,13 @@ fn a_derived_environment_takes_nothing_from_its_base() {
 }
 
 #[test]
+fn an_environment_of_which_nothing_is_said_is_one() {
+    let text = "project: shop\nenvironments:\n  prod:\n  dev: {}\n";
+    let config = Config::parse(Path::new("/shop/shiplap.yaml"), text).expect("it is right");
+    assert_eq!(config.environments().collect::<Vec<_>>(), ["prod", "dev"]);
+}
+
+#[test]
 fn a_base_that_is_not_there_is_an_error() {
     let config = Config::parse(Path::new("/shop/shiplap.yaml"), FILE).expect("it is right");
     let problems = config.derived("devel", "pr-42", "shop").expect_err("there is none");
