@@ -52,6 +52,6 @@ pub use diagnostic::{Diagnostic, Location, Related, Severity};
 pub use discover::{default_file, normal_name};
 pub use load::load;
 pub use model::Project;
-pub use render::{ConfigOptions, Format, Rendered, View, render_config};
+pub use render::{ConfigOptions, Format, Rendered, View, render_config, render_project};
 pub use request::{Loaded, Request, Tolerance, Trust};
 pub use source::{FileSource, MemoryFiles, OsFiles};
