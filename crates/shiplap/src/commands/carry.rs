@@ -29,8 +29,10 @@ pub async fn deploy(project: &ProjectArgs, args: &DeployArgs, format: Format) ->
         Err(exit) => return exit,
     };
     unsupported::warn(&source);
-    carry(&Order::Reach(&Intent::Deploy(&source)), request, &args.carry, Some(&source), format)
-        .await
+    let order = Order::Reach(&Intent::Deploy(&source));
+    let exit = carry(&order, request, &args.carry, Some(&source), format).await;
+    super::env::prune::in_background();
+    exit
 }
 
 pub async fn rollback(project: &ProjectArgs, args: &RollbackArgs, format: Format) -> Exit {
@@ -192,7 +194,12 @@ async fn carry(
     };
     match result {
         Ok(None) => {
-            eprintln!("nothing to resume: no deployment of {} is unfinished", order.scope());
+            let scope = order.scope();
+            match app.unpause(&scope, &request.limits).await {
+                Ok(0) => eprintln!("nothing to resume: no deployment of {scope} is unfinished"),
+                Ok(_) => eprintln!("requests of {scope} go on"),
+                Err(error) => return refuse(&error, source),
+            }
             if format == Format::Json {
                 println!("{:#}", report::nothing_json());
             }

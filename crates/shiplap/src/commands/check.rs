@@ -1,19 +1,21 @@
 //! `check`: everything that is wrong with the files, or deserves a second thought.
 
 use serde_json::{Value, json};
-use shiplap_compose::{Diagnostic, OsFiles, Severity, advise};
+use shiplap_compose::{Diagnostic, Severity, advise};
 
 use super::{Exit, Format};
 use crate::cli::{CheckArgs, ProjectArgs};
 
-pub fn check(project: &ProjectArgs, args: &CheckArgs, format: Format) -> Exit {
-    let loaded =
-        crate::load::files_request(project).and_then(|r| shiplap_compose::load(&r, &OsFiles));
-    let (name, found) = match loaded {
-        Ok(loaded) => {
-            let mut found = loaded.warnings.clone();
-            found.extend(advise(&loaded));
-            (Some(loaded.project.name), found)
+pub async fn check(project: &ProjectArgs, args: &CheckArgs, format: Format) -> Exit {
+    let (name, found) = match environments(project) {
+        Ok(None) => one(project).await,
+        Ok(Some((name, environments))) => {
+            let mut all = Vec::new();
+            for environment in &environments {
+                let chosen = crate::load::with_environment(project, environment);
+                all.push((environment.as_str(), one(&chosen).await.1));
+            }
+            (Some(name), together(all))
         }
         Err(problems) => (None, problems),
     };
@@ -26,6 +28,52 @@ pub fn check(project: &ProjectArgs, args: &CheckArgs, format: Format) -> Exit {
         false => count(&found, Severity::Error) > 0,
     };
     if failed { Exit::Failed } else { Exit::Done }
+}
+
+/// The environments that are to be checked: the one that is named, or all of them. Nothing without
+/// a configuration.
+fn environments(project: &ProjectArgs) -> Result<Option<(String, Vec<String>)>, Vec<Diagnostic>> {
+    let Some(config) = crate::load::config(project)? else { return Ok(None) };
+    let name = crate::load::project_name(project, &config)?;
+    let environments: Vec<String> = match crate::load::wanted(project) {
+        Some(wanted) => vec![wanted],
+        None => config.environments().map(str::to_owned).collect(),
+    };
+    Ok((!environments.is_empty()).then_some((name, environments)))
+}
+
+/// Everything about one environment: its files, its routes, what it makes of the project.
+async fn one(project: &ProjectArgs) -> (Option<String>, Vec<Diagnostic>) {
+    match crate::load::open(project).await {
+        Ok(opened) => {
+            let loaded = opened.source.loaded;
+            let mut found = loaded.warnings.clone();
+            found.extend(advise(&loaded));
+            (Some(loaded.project.name), found)
+        }
+        Err(problems) => (None, problems),
+    }
+}
+
+/// What was found in several environments counts once; what only some of them have says which.
+fn together(all: Vec<(&str, Vec<Diagnostic>)>) -> Vec<Diagnostic> {
+    let mut found: Vec<(Diagnostic, Vec<&str>)> = Vec::new();
+    let environments = all.len();
+    for (environment, diagnostics) in all {
+        for diagnostic in diagnostics {
+            match found.iter_mut().find(|(known, _)| *known == diagnostic) {
+                Some((_, of)) => of.push(environment),
+                None => found.push((diagnostic, vec![environment])),
+            }
+        }
+    }
+    found
+        .into_iter()
+        .map(|(diagnostic, of)| match of.len() == environments {
+            true => diagnostic,
+            false => diagnostic.help(format!("of {} only", of.join(", "))),
+        })
+        .collect()
 }
 
 fn count(found: &[Diagnostic], severity: Severity) -> usize {
@@ -73,6 +121,15 @@ fn entry(diagnostic: &Diagnostic) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_all_environments_have_is_said_once() {
+        let both = Diagnostic::error("compose/no-file", "there is no Compose file");
+        let one = Diagnostic::error("config/htpasswd", "it names nobody");
+        let found =
+            together(vec![("prod", vec![both.clone()]), ("dev", vec![both.clone(), one.clone()])]);
+        assert_eq!(found, [both, one.help("of dev only")]);
+    }
 
     #[test]
     fn a_document_has_places_and_numbers() {
