@@ -184,7 +184,8 @@ pub struct Plan {
     versions: bool,
     front: Option<Front>,
     hints: Vec<Hint>,
-    services: Vec<String>,
+    /// A service and its port, to show what a route looks like.
+    example: (String, u16),
 }
 
 impl Plan {
@@ -240,7 +241,7 @@ impl Plan {
             versions: folder.files.iter().any(|file| file == ".env.versions"),
             front,
             hints,
-            services,
+            example: example(folder.project.as_ref()),
         }
     }
 
@@ -341,9 +342,9 @@ impl Plan {
             );
         }
         if self.hints.is_empty() {
-            let service = self.services.first().map_or("web", String::as_str);
+            let (service, port) = &self.example;
             let host = host("shop.example");
-            let _ = writeln!(text, "    # - {{ host: {host}, service: {service}, port: 80 }}");
+            let _ = writeln!(text, "    # - {{ host: {host}, service: {service}, port: {port} }}");
         }
         if self.front.is_none() {
             text.push_str("    # tls: acme\n");
@@ -389,6 +390,21 @@ fn quoted(text: &str) -> String {
         text.to_owned()
     } else {
         format!("'{}'", text.replace('\'', "''"))
+    }
+}
+
+/// A service that is published, else one that declares a port, else any.
+fn example(project: Option<&Project>) -> (String, u16) {
+    let services = || project.into_iter().flat_map(|project| &project.services);
+    let published = services().find(|(_, service)| !service.ports.is_empty());
+    let declared = || services().find(|(_, service)| only_port(service).is_some());
+    let found = published.or_else(declared).or_else(|| services().next());
+    match found {
+        Some((name, service)) => {
+            let port = service.ports.first().map(|port| port.target);
+            (quoted(name), port.or_else(|| only_port(service)).unwrap_or(80))
+        }
+        None => ("web".to_owned(), 80),
     }
 }
 

@@ -124,7 +124,7 @@ fn text(opened: &Opened, settings: &Settings) -> String {
     list("domain", settings.domain.clone().into_iter().collect());
     list("host ports", vec![ports(settings).to_owned()]);
     list("certificates", tls(settings).map(str::to_owned).into_iter().collect());
-    list("protection", opened.source.routes.guard.words().into_iter().map(Into::into).collect());
+    list("protection", opened.source.routes.guard.words());
     let facts: Vec<Vec<String>> =
         facts.into_iter().map(|(what, value)| vec![format!("  {what}"), value]).collect();
     text.push_str(&columns(&facts));
