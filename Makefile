@@ -26,6 +26,8 @@ FAULT_SAMPLE := kill::start_first_update kill::stop_first_update_with_hold kill:
 	ledger:: signals::interrupted_once
 # Two at a time: each proxies a few hundred requests per second in a build for debugging.
 THREADS ?= 2
+# Those of the fault suite wait for most of the time: four keep two cores busy.
+FAULT_THREADS ?= 4
 
 ifneq ($(shell command -v cargo-nextest),)
 RUN_TESTS := cargo nextest run --no-fail-fast
@@ -33,13 +35,13 @@ NOTHING :=
 SAMPLE_FILTER := $(subst $(NOTHING) $(NOTHING), or ,$(patsubst %,test(%),$(FAULT_SAMPLE)))
 RUN_ENGINE_TESTS := $(RUN_TESTS) --test-threads $(THREADS) --locked \
 	$(addprefix -p ,$(ENGINE_PACKAGES)) -E 'not package(shiplap-faults) or $(SAMPLE_FILTER)'
-FAULT_TESTS := $(RUN_TESTS) --locked --profile faults --test-threads 3 -p shiplap-faults
+FAULT_TESTS := $(RUN_TESTS) --locked --profile faults --test-threads $(FAULT_THREADS) -p shiplap-faults
 else
 RUN_TESTS := cargo test --no-fail-fast
 RUN_ENGINE_TESTS := $(RUN_TESTS) --locked -p shiplap-engine -p shiplap-scenarios \
 	-- --test-threads $(THREADS) && \
 	$(RUN_TESTS) --locked -p shiplap-faults -- --test-threads $(THREADS) $(FAULT_SAMPLE)
-FAULT_TESTS := $(RUN_TESTS) --locked -p shiplap-faults -- --test-threads 3
+FAULT_TESTS := $(RUN_TESTS) --locked -p shiplap-faults -- --test-threads $(FAULT_THREADS)
 endif
 
 build:
@@ -82,7 +84,6 @@ postgres:
 test: postgres check engine-tests
 	@echo "make test: all passed"
 
-# Those of the fault suite mostly wait, so three share two cores.
 test-faults: export SHIPLAP_FAULTS := all
 test-faults:
 	scripts/engine-up

@@ -1,6 +1,6 @@
 //! What a load carries along: the sources, the findings, the bounds.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
@@ -59,6 +59,8 @@ pub(crate) struct Context<'a> {
     pub home: Option<String>,
     /// Variables that were found unset.
     pub unset: HashSet<String>,
+    /// Variables whose values were looked for, if that is what is asked.
+    pub mentioned: Option<BTreeSet<String>>,
 }
 
 /// Places that a later file resets or overrides.
@@ -96,6 +98,13 @@ impl Context<'_> {
     /// Whether this variable is found unset for the first time, and there is room to say so.
     pub fn first_unset(&mut self, name: &str) -> bool {
         !self.is_full(Severity::Warning) && self.unset.insert(name.to_string())
+    }
+
+    /// Notes a variable, in a survey.
+    pub fn mention(&mut self, name: &str) {
+        if let Some(mentioned) = &mut self.mentioned {
+            mentioned.insert(name.to_string());
+        }
     }
 
     pub fn error(

@@ -105,6 +105,9 @@ fn variables(request: &Request, directory: &Path, ctx: &mut Context<'_>) -> Envi
         let shown = ctx.display(&file).display().to_string();
         match ctx.read(&file) {
             Ok(text) => {
+                if ctx.mentioned.is_some() {
+                    dotenv::mention(&text, &mut |name| ctx.mention(name));
+                }
                 if let Err(error) = dotenv::parse(&text, &mut variables, &lookup) {
                     dotenv_error(&shown, &error, Span::default(), ctx);
                     ctx.incomplete = true;

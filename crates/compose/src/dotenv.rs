@@ -1,15 +1,28 @@
 //! `.env` files as Compose reads them.
 
+use std::cell::RefCell;
+use std::fmt;
+
 use indexmap::IndexMap;
 
 use crate::interpolate::{self, Lookup, Problem};
 
 /// A file that is not of the form; never holds a value of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct DotenvError {
+pub struct DotenvError {
+    /// From 1.
     pub line: usize,
+    /// What is wrong.
     pub message: String,
 }
+
+impl fmt::Display for DotenvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.message)
+    }
+}
+
+impl std::error::Error for DotenvError {}
 
 /// All values of a load's files together, in bytes: `B=$A$A`, `C=$B$B` … must end.
 const MAX_SIZE: usize = 4 << 20;
@@ -52,6 +65,16 @@ pub(crate) fn parse(
         variables.insert(key, value);
     }
     Ok(())
+}
+
+/// Tells every variable that a file looks up.
+pub(crate) fn mention(text: &str, tell: &mut dyn FnMut(&str)) {
+    let tell = RefCell::new(tell);
+    let lookup = |name: &str| {
+        (tell.borrow_mut())(name);
+        Some("x".to_string())
+    };
+    let _ = parse(text, &mut Variables::new(), &lookup);
 }
 
 /// Adds the variables of a file in the format `raw`: nothing in it is special.

@@ -1,5 +1,7 @@
 //! `$NAME` and `${NAME…}` in texts.
 
+use std::cell::RefCell;
+
 /// Gives a variable's value.
 pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
@@ -36,6 +38,18 @@ pub(crate) fn substitute(template: &str, lookup: Lookup<'_>) -> Result<Replaced,
     let text = expand(template, lookup, &mut replaced.unset, 0)?;
     replaced.text = text;
     Ok(replaced)
+}
+
+/// Tells every variable of `template`, those of defaults too.
+pub(crate) fn mention(template: &str, tell: &mut dyn FnMut(&str)) {
+    let tell = RefCell::new(tell);
+    let lookup = |name: &str| {
+        (tell.borrow_mut())(name);
+        // With a value nothing is missing, and branches are expanded whether they are used or not.
+        Some("x".to_string())
+    };
+    // What is not of the form is told by whoever loads.
+    let _ = substitute(template, &lookup);
 }
 
 fn expand(
@@ -223,6 +237,15 @@ mod tests {
         }
         check("${NONE:?say}", Err(r#"Missing { name: "NONE", message: "say" }"#));
         check("${SET:-${NONE?}}", Err(r#"Missing { name: "NONE", message: "" }"#));
+    }
+
+    #[test]
+    fn every_variable_is_mentioned() {
+        let mut told = Vec::new();
+        let template = "$A ${B:?no} ${C:-${D}} ${E+$F} $$G ${H?${I}}";
+        mention(template, &mut |name| told.push(name.to_string()));
+        told.sort();
+        assert_eq!(told.concat(), "ABCDEFHI");
     }
 
     #[test]

@@ -63,7 +63,9 @@ pub(crate) fn load_files(
     if ctx.resolve_paths || !including.is_empty() {
         paths::resolve(&mut project, &scope.directory, ctx);
     }
-    resolve_environment(&mut project, &scope.environment);
+    if ctx.mentioned.is_none() {
+        resolve_environment(&mut project, &scope.environment);
+    }
     project
 }
 
@@ -213,6 +215,9 @@ pub(crate) fn interpolate_text(
     environment: &Environment,
     ctx: &mut Context<'_>,
 ) -> Option<String> {
+    if ctx.mentioned.is_some() {
+        interpolate::mention(text, &mut |name| ctx.mention(name));
+    }
     let lookup = |name: &str| environment.get(name).cloned();
     match interpolate::substitute(text, &lookup) {
         Ok(replaced) => {

@@ -1,6 +1,6 @@
 //! The whole way: from a request to a project.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -30,6 +30,8 @@ pub(crate) struct Steps {
     pub resolve_paths: bool,
     pub check: bool,
     pub read_env_files: bool,
+    /// Not a load: what is mentioned is noted, and stays as it stands.
+    pub survey: bool,
 }
 
 impl Default for Steps {
@@ -40,6 +42,7 @@ impl Default for Steps {
             resolve_paths: true,
             check: true,
             read_env_files: true,
+            survey: false,
         }
     }
 }
@@ -110,6 +113,7 @@ pub(crate) fn merge_files<'a>(
         given: Vec::new(),
         working_dir: request.working_dir.clone(),
         unset: HashSet::new(),
+        mentioned: steps.survey.then(BTreeSet::new),
         home: request.environment.get("HOME").cloned(),
     };
     let Some(mut found) = discover::find(request, &mut ctx) else {

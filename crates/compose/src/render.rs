@@ -110,6 +110,7 @@ pub fn render_config(
         resolve_paths: options.resolve_paths,
         check: options.check,
         read_env_files: options.read_env_files,
+        survey: false,
     };
     if !options.interpolate {
         return render_raw(request, files, options, steps);

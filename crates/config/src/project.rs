@@ -40,6 +40,28 @@ impl Settings {
         if problems.is_empty() { Ok(Shaped { shares }) } else { Err(problems) }
     }
 
+    /// Adds the container of the gate `tests` to the project of the environment that is promoted
+    /// from, as a service of this name.
+    ///
+    /// # Errors
+    /// A service that is not there.
+    pub fn add_tests(
+        &self,
+        name: &str,
+        project: &mut Project,
+        environment: &str,
+    ) -> Result<(), Vec<Diagnostic>> {
+        let Some(tests) = &self.gates.tests else { return Ok(()) };
+        let Some(base) = project.services.get(&tests.service) else {
+            let at = self.at(&["gates", "tests", "service"]);
+            let message = format!("environment `{environment}` has no service `{}`", tests.service);
+            return Err(vec![at.error("config/unknown-service", message, "no such service")]);
+        };
+        let service = one_off(&project.name, &tests.service, base, &tests.command);
+        project.services.insert(name.to_owned(), service);
+        Ok(())
+    }
+
     fn exclude(&self, project: &mut Project, inactive: &[String], problems: &mut Vec<Diagnostic>) {
         for (index, name) in self.exclude.iter().enumerate() {
             let at = self.at(&["exclude", &index.to_string()]);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use shiplap_model::{
-    AnonymousVolumes, CreateReplica, DEPLOYMENT, Desired, EngineError, EngineErrorKind, ImagePin,
-    InjectedFile, Limit, ServiceSpec,
+    AnonymousVolumes, CreateReplica, Created, DEPLOYMENT, Desired, EngineError, EngineErrorKind,
+    GENERATION, ImagePin, InjectedFile, Limit, ServiceSpec,
 };
 
 use crate::client::{Call, Wait, encoded};
@@ -27,7 +27,7 @@ impl DockerEngine {
         &self,
         desired: &Desired,
         replica: &CreateReplica,
-    ) -> Result<String, EngineError> {
+    ) -> Result<Created, EngineError> {
         let doing = || format!("creating {} of {}", replica.name, replica.service);
         let spec = desired.services.get(&replica.service);
         let spec = spec.ok_or_else(|| invalid(doing(), "the project has no such service"))?;
@@ -41,7 +41,7 @@ impl DockerEngine {
         spec: &ServiceSpec,
         replica: &CreateReplica,
         doing: &(dyn Fn() -> String + Sync),
-    ) -> Result<String, EngineError> {
+    ) -> Result<Created, EngineError> {
         let api = self.api().await?;
         let profiles = registry::seccomp_profiles(desired, &spec.service)
             .map_err(|message| invalid(doing(), message))?;
@@ -67,25 +67,55 @@ impl DockerEngine {
             return Err(EngineError { help: Some(help.into()), ..error });
         }
         let (image, image_id) = self.image_for(&spec.image, doing).await?;
-        let mut call = Call::post("/containers/create").query("name", &replica.name);
-        if let Some(platform) = &spec.service.platform {
-            call = call.query("platform", platform);
+        let body = request.body(&image);
+        let post = || {
+            let mut call = Call::post("/containers/create").query("name", &replica.name);
+            if let Some(platform) = &spec.service.platform {
+                call = call.query("platform", platform);
+            }
+            self.client.fetch(call.json(&body), doing)
+        };
+        let mut answer = post().await;
+        if let Err(conflict) = &answer
+            && conflict.kind == EngineErrorKind::Conflict
+            && self.clears_leftover(replica, &image_id).await?
+        {
+            answer = post().await;
         }
-        let call = call.json(&request.body(&image));
-        let answer = self.client.fetch(call, doing).await;
-        let id = match answer {
-            Ok(answer) => answer["Id"].as_str().unwrap_or_default().to_owned(),
+        let created = match answer {
+            Ok(answer) => Created::Made(answer["Id"].as_str().unwrap_or_default().to_owned()),
             Err(error) if error.kind == EngineErrorKind::Conflict => {
-                let (id, is_untouched) = self.same_container(replica, &image_id, error).await?;
-                if !is_untouched {
-                    return Ok(id);
+                let existing = self.same_container(replica, &image_id, error).await?;
+                let found = Created::Found(existing.id);
+                if existing.has_run {
+                    return Ok(found);
                 }
-                id
+                found
             }
             Err(error) => return Err(error),
         };
-        self.finish(&id, &request, &spec.files, &image_id, doing).await?;
-        Ok(id)
+        self.finish(created.id(), &request, &spec.files, &image_id, doing).await?;
+        Ok(created)
+    }
+
+    /// Removes what has the name, if it is what is asked for, was made under another lease and has
+    /// never run. Returns whether it did.
+    async fn clears_leftover(
+        &self,
+        replica: &CreateReplica,
+        image_id: &str,
+    ) -> Result<bool, EngineError> {
+        let Some(existing) = self.inspect_container(replica.name.clone()).await? else {
+            return Ok(false);
+        };
+        let existing = Existing::of(&existing, replica, image_id);
+        let Some(existing) = existing.filter(|found| !found.has_run && !found.is_of_this_lease)
+        else {
+            return Ok(false);
+        };
+        // By its id: whoever made it may remove it at the same time, and somebody make another one.
+        self.remove_container(&existing.id, AnonymousVolumes::Remove).await?;
+        Ok(true)
     }
 
     /// All that a fresh container needs beyond the create request. Safe to repeat.
@@ -142,27 +172,18 @@ impl DockerEngine {
         Err(with_kind(EngineErrorKind::NotFound, doing(), message))
     }
 
-    /// The container that already has the name, if it is the one that was asked for; and whether
-    /// it has never been started.
+    /// The container that already has the name, if it is the one that was asked for.
     async fn same_container(
         &self,
         replica: &CreateReplica,
         image_id: &str,
         conflict: EngineError,
-    ) -> Result<(String, bool), EngineError> {
+    ) -> Result<Existing, EngineError> {
         let Some(existing) = self.inspect_container(replica.name.clone()).await? else {
             return Err(conflict);
         };
-        let labels = &existing["Config"]["Labels"];
-        let is_same = replica
-            .labels
-            .iter()
-            .filter(|(name, _)| *name == DEPLOYMENT || name.starts_with("com.docker.compose."))
-            .all(|(name, value)| labels[name] == **value);
-        let made_by_us = replica.labels.get(DEPLOYMENT).is_some_and(|d| labels[DEPLOYMENT] == **d);
-        if is_same && made_by_us && existing["Image"] == image_id {
-            let id = existing["Id"].as_str().unwrap_or_default().to_owned();
-            return Ok((id, existing["State"]["Status"] == "created"));
+        if let Some(existing) = Existing::of(&existing, replica, image_id) {
+            return Ok(existing);
         }
         let message = format!("another container has the name {}", replica.name);
         let help =
@@ -205,10 +226,8 @@ impl DockerEngine {
         let call = self.act(container, verb).await?;
         let wait = self.client.wait(Limit::Stop);
         let Some(grace) = grace else {
-            let inspected = self.inspect_container(container.to_owned()).await?;
-            let own = inspected.and_then(|i| i["Config"]["StopTimeout"].as_u64());
-            let own = own.map_or(DEFAULT_GRACE, Duration::from_secs);
-            return Ok((call, wait + own));
+            let own = self.lasting(container).await?.and_then(|known| known.grace);
+            return Ok((call, wait + own.unwrap_or(DEFAULT_GRACE)));
         };
         // The engine counts whole seconds; a part of one is rounded up, never to a kill at once.
         let seconds = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
@@ -312,18 +331,72 @@ impl DockerEngine {
         container: &str,
     ) -> Result<Option<(Vec<String>, Duration)>, EngineError> {
         self.api().await?;
-        let inspected = self.inspect_container(container.to_owned()).await?;
-        let Some(inspected) = inspected else {
+        let Some(known) = self.lasting(container).await? else {
             let doing = format!("asking for the health check of {container}");
             return Err(with_kind(EngineErrorKind::NotFound, doing, "no such container"));
         };
-        // The engine has merged the image's own into it.
-        Ok(health_command(&inspected["Config"]["Healthcheck"]))
+        Ok(known.health)
+    }
+
+    /// What stays as it is while a container exists; asked for if its id is not known yet.
+    async fn lasting(&self, container: &str) -> Result<Option<Lasting>, EngineError> {
+        if let Some(known) = self.remembered_container(container) {
+            return Ok(Some(known));
+        }
+        let inspected = self.inspect_container(container.to_owned()).await?;
+        Ok(inspected.map(|inspected| Lasting::of(&inspected)))
     }
 
     async fn act(&self, container: &str, verb: &str) -> Result<Call, EngineError> {
         self.api().await?;
         Ok(Call::post(format!("/containers/{}/{verb}", encoded(container))))
+    }
+}
+
+/// A container that has a name already and is the one that was asked for.
+struct Existing {
+    id: String,
+    /// Whether it was started at any time.
+    has_run: bool,
+    /// Whether it was made under the lease under which it is asked for.
+    is_of_this_lease: bool,
+}
+
+impl Existing {
+    /// From the engine's description; `None` if it is another one.
+    fn of(inspected: &Value, replica: &CreateReplica, image_id: &str) -> Option<Self> {
+        let labels = &inspected["Config"]["Labels"];
+        let is = |name: &str| replica.labels.get(name).map(String::as_str) == labels[name].as_str();
+        let mut of_compose =
+            replica.labels.keys().filter(|name| name.starts_with("com.docker.compose."));
+        let made_by_us = replica.labels.contains_key(DEPLOYMENT) && is(DEPLOYMENT);
+        let same = made_by_us && of_compose.all(|name| is(name)) && inspected["Image"] == image_id;
+        same.then(|| Self {
+            id: inspected["Id"].as_str().unwrap_or_default().to_owned(),
+            has_run: inspected["State"]["Status"] != "created",
+            is_of_this_lease: is(GENERATION),
+        })
+    }
+}
+
+/// What stays as it is while a container exists.
+#[derive(Debug, Clone)]
+pub(crate) struct Lasting {
+    /// What it is given between the stop signal and the kill, if it says so.
+    grace: Option<Duration>,
+    /// The command of its health check with its timeout.
+    health: Option<(Vec<String>, Duration)>,
+}
+
+impl Lasting {
+    /// From the engine's description.
+    pub(crate) fn of(inspected: &Value) -> Self {
+        let config = &inspected["Config"];
+        Self {
+            grace: config["StopTimeout"].as_u64().map(Duration::from_secs),
+            // The engine has merged the image's own into it.
+            health: health_command(&config["Healthcheck"]),
+        }
     }
 }
 

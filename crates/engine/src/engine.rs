@@ -10,19 +10,22 @@ use bollard::Docker;
 use serde_json::Value;
 use shiplap_compose::model::Project;
 use shiplap_model::{
-    AnonymousVolumes, BuildRequest, CreateReplica, Desired, Engine, EngineError, EngineInfo,
-    EngineNetwork, EngineVolume, ExecResult, Fields, ImageInfo, Limits, Mark, Observed,
+    AnonymousVolumes, BuildRequest, CreateReplica, Created, Desired, Engine, EngineError,
+    EngineInfo, EngineNetwork, EngineVolume, ExecResult, Fields, ImageInfo, Limits, Mark, Observed,
     ObservedContainer, ProgressSink, RegistryAnswer, Scope, ServiceSpec,
 };
 use tokio::sync::OnceCell;
 
 use crate::client::Client;
+use crate::containers::Lasting;
 use crate::daemon::{self, ApiVersion, Daemon};
 use crate::endpoint::Endpoint;
 use crate::listening;
 
 /// Images of which the configuration is remembered; each takes a few kilobytes.
 const REMEMBERED_IMAGES: usize = 1000;
+/// Containers of which something is remembered; each takes some hundred bytes.
+const REMEMBERED_CONTAINERS: usize = 10_000;
 
 /// A Docker Engine, 20.10 or newer.
 #[derive(Clone)]
@@ -33,6 +36,9 @@ pub struct DockerEngine {
     daemon: Arc<OnceCell<Daemon>>,
     /// Configurations by image id. An id is a digest, so what is remembered stays true.
     images: Arc<Mutex<HashMap<String, Arc<Value>>>>,
+    /// What cannot change while a container exists, by its id: it need not be asked for while
+    /// requests are held.
+    containers: Arc<Mutex<HashMap<String, Lasting>>>,
 }
 
 impl DockerEngine {
@@ -47,6 +53,7 @@ impl DockerEngine {
             api: Arc::default(),
             daemon: Arc::default(),
             images: Arc::default(),
+            containers: Arc::default(),
         })
     }
 
@@ -110,6 +117,18 @@ impl DockerEngine {
         }
         images.insert(id.to_owned(), Arc::clone(&config));
         config
+    }
+
+    pub(crate) fn remember_container(&self, id: &str, lasting: Lasting) {
+        let mut containers = self.containers.lock().expect("nothing panics while holding it");
+        if containers.len() >= REMEMBERED_CONTAINERS {
+            containers.clear();
+        }
+        containers.insert(id.to_owned(), lasting);
+    }
+
+    pub(crate) fn remembered_container(&self, id: &str) -> Option<Lasting> {
+        self.containers.lock().expect("nothing panics while holding it").get(id).cloned()
     }
 
     pub(crate) fn remembered_image(&self, id: &str) -> Option<Arc<Value>> {
@@ -186,7 +205,7 @@ impl Engine for DockerEngine {
         &self,
         desired: &Desired,
         replica: &CreateReplica,
-    ) -> Result<String, EngineError> {
+    ) -> Result<Created, EngineError> {
         self.create_container(desired, replica).await
     }
 

@@ -12,6 +12,7 @@ use shiplap_model::{
 };
 
 use crate::client::{Call, encoded};
+use crate::containers::Lasting;
 use crate::create::Conversion;
 use crate::daemon::Daemon;
 use crate::engine::DockerEngine;
@@ -132,7 +133,13 @@ impl DockerEngine {
         container: String,
     ) -> Result<Option<Value>, EngineError> {
         let call = Call::get(format!("/containers/{}/json", encoded(&container)));
-        found(self.client.fetch(call, || format!("looking at {container}")).await)
+        let inspected = found(self.client.fetch(call, || format!("looking at {container}")).await)?;
+        if let Some(inspected) = &inspected
+            && let Some(id) = inspected["Id"].as_str()
+        {
+            self.remember_container(id, Lasting::of(inspected));
+        }
+        Ok(inspected)
     }
 
     async fn networks(

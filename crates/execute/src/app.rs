@@ -7,6 +7,7 @@ mod desired;
 mod hold;
 mod images;
 mod interrupted;
+mod promote;
 mod prune;
 mod resume;
 mod retire;
@@ -18,13 +19,14 @@ use std::sync::Arc;
 use shiplap_compose::Loaded;
 use shiplap_model::{
     Direction, Engine, EngineError, LeaseHeld, Ledger, LedgerError, Limits, Note, Observed,
-    Outcome, Plan, Refusal, RouteTable, Router, RouterError, Scope,
+    Outcome, Plan, Refusal, Requirement, RouteTable, Router, RouterError, Scope, Secret,
 };
 use shiplap_plan::{Selection, Standby};
 
 use crate::{Cancel, KeepFailed, Reporter, now_ms};
 
 pub use interrupted::{Unfinished, unfinished};
+pub use promote::{JobEnd, Promotion, Tests};
 pub use prune::{Freed, Prunable};
 pub use resume::{Choice, OnInterrupted};
 pub use status::{ServiceStatus, Status};
@@ -63,9 +65,25 @@ pub struct Source {
     pub routes: RouteTable,
     /// What is good to know of how it was loaded, for the plan.
     pub notes: Vec<Note>,
+    /// Secrets of the environment that the project uses, by name.
+    pub secrets: BTreeMap<String, UsedSecret>,
+}
+
+/// A secret as a project is loaded with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsedSecret {
+    /// Which version it is, for history.
+    pub version: u32,
+    /// What a Compose secret of this name holds.
+    pub content: Secret<Vec<u8>>,
 }
 
 impl Source {
+    /// The versions of the secrets that it uses.
+    fn secret_versions(&self) -> BTreeMap<String, u32> {
+        self.secrets.iter().map(|(name, secret)| (name.clone(), secret.version)).collect()
+    }
+
     /// Where it is deployed.
     #[must_use]
     pub fn scope(&self) -> Scope {
@@ -108,6 +126,10 @@ pub struct Request {
     pub message: Option<String>,
     /// What becomes of a deployment that did not end, where it has to be settled first.
     pub on_interrupted: OnInterrupted,
+    /// What must hold before anything is changed.
+    pub requirements: Vec<Requirement>,
+    /// Who said yes to the plan, where somebody had to.
+    pub approved_by: Option<String>,
 }
 
 impl Request {
@@ -123,6 +145,8 @@ impl Request {
 pub enum Intent<'a> {
     /// What the files say.
     Deploy(&'a Source),
+    /// The release of another environment, with this one's values.
+    Promote(&'a Promotion<'a>),
     /// What an earlier deployment had; the one before the current one where no number is given.
     Rollback {
         /// Where.
@@ -175,6 +199,8 @@ pub struct Report {
     pub resumed: Option<(Choice, Direction)>,
     /// How a deployment was settled that did not end, before this one began.
     pub settled: Option<Box<Report>>,
+    /// Jobs of the plan, and what became of each.
+    pub jobs: BTreeMap<String, JobEnd>,
 }
 
 impl Report {
@@ -192,6 +218,7 @@ impl Report {
             frozen: Vec::new(),
             resumed: None,
             settled: None,
+            jobs: BTreeMap::new(),
         }
     }
 }

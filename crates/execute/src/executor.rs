@@ -7,6 +7,7 @@
 
 mod act;
 mod gate;
+mod require;
 mod resolve;
 mod undo;
 
@@ -17,8 +18,8 @@ use std::time::Instant;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use shiplap_model::{
     Action, ContainerState, Desired, Engine, EngineError, EngineErrorKind, JournalEntry, LeaseKey,
-    Ledger, LedgerError, Limits, Outcome, Phase, Plan, Protocol, Router, RouterError, Step, StepId,
-    StepState, StoredImage,
+    Ledger, LedgerError, Limits, Outcome, Phase, Plan, Protocol, RequirementRun, Router,
+    RouterError, Step, StepId, StepState, StoredImage,
 };
 
 use crate::{Cancel, Event, Reporter, now_ms};
@@ -136,11 +137,14 @@ pub(crate) struct Learned {
     protocols: BTreeMap<(String, u16), Protocol>,
     /// Images that were pulled or built, id by reference.
     images: BTreeMap<String, String>,
+    /// Containers that were there when the plan was made, id by name.
+    containers: BTreeMap<String, String>,
 }
 
 /// Executes a plan to its end, one way or the other.
 pub async fn execute(run: &Run, plan: &Plan) -> Execution {
-    let learned = Mutex::new(Learned::default());
+    let known = Learned { containers: plan.ids.clone(), ..Learned::default() };
+    let learned = Mutex::new(known);
     let mut forward = forward(run, plan, &learned).await;
     let images = || learned.lock().expect("no step panics").images.clone();
     let Some(failure) = forward.failure.take() else {
@@ -353,7 +357,9 @@ async fn begun(
 /// Whether a step looks and waits, rather than keeping the engine busy.
 fn waits(action: &Action) -> bool {
     match action {
-        Action::Gate { .. } | Action::Drain { .. } | Action::Watch { .. } => true,
+        Action::Gate { .. } | Action::Drain { .. } | Action::Watch { .. } | Action::Require(_) => {
+            true
+        }
         Action::Pull { .. }
         | Action::Build { .. }
         | Action::EnsureEdge
@@ -383,6 +389,11 @@ async fn interrupted(run: &Run, action: &Action) -> String {
         | Action::Gate { .. }
         | Action::Drain { .. }
         | Action::Watch { .. } => run.cancel.cancelled().await,
+        // A command is stopped by dropping it; a container that was made must be removed first.
+        Action::Require(requirement) => match requirement.run {
+            RequirementRun::Command { .. } => run.cancel.cancelled().await,
+            RequirementRun::Container { .. } => std::future::pending().await,
+        },
         Action::EnsureEdge
         | Action::EnsureHolder(_)
         | Action::RemoveHolder { .. }

@@ -95,6 +95,8 @@ struct Inner {
     since_ms: i64,
     /// The newest mark when the lease was taken, if there was one.
     seen: Option<Mark>,
+    /// Whether some of them were left by somebody who is gone.
+    found_leftovers: bool,
     state: Mutex<State>,
     /// Held while renewing: two at once would take each other for strangers.
     renewing: tokio::sync::Mutex<()>,
@@ -143,6 +145,7 @@ impl Holding {
             nonce: format!("{:016x}", RandomState::new().hash_one(&app.who)),
             since_ms: now_ms(),
             seen: marks.last().cloned(),
+            found_leftovers: are_left_over(&marks, &app.ledger.id()),
             state: Mutex::new(state),
             renewing: tokio::sync::Mutex::default(),
             renewer: Mutex::default(),
@@ -199,12 +202,10 @@ impl Holding {
         Ok(claimed)
     }
 
-    /// Whether a deployer that wrote to our ledger has left its mark on the engine: it is gone, or
-    /// we would not have got the lease.
-    pub(crate) fn found_a_mark_of_ours(&self) -> bool {
-        let held = |mark: &&Mark| mark.standing == MarkStanding::Held;
-        let mark = self.0.seen.as_ref().filter(held);
-        mark.is_some_and(|mark| !self.is_of_a_stranger(mark))
+    /// Whether a deployer that wrote to our ledger has left marks on the engine: it is gone, or we
+    /// would not have got the lease.
+    pub(crate) fn found_leftovers(&self) -> bool {
+        self.0.found_leftovers
     }
 
     /// Held by somebody who does not write to our ledger: whoever does is gone, or we would not
@@ -455,6 +456,17 @@ enum Failed {
 /// That the lease was lost, in words.
 pub(crate) fn lost_words(who: &str) -> String {
     format!("{who} has taken over; this deployer changes nothing any more, and has undone nothing")
+}
+
+/// Whether nobody is going to remove some of these marks who lives: one is held by a deployer that
+/// wrote to this ledger, where that has no deployer any more; or one that was given back has older
+/// ones beside it, by whoever died before it removed them.
+pub(crate) fn are_left_over(marks: &[Mark], ledger: &str) -> bool {
+    let Some(newest) = marks.last() else { return false };
+    match newest.standing {
+        MarkStanding::Held => newest.ledger == ledger,
+        MarkStanding::Released => marks.len() > 1,
+    }
 }
 
 /// Who holds the newest of these marks, where it is somebody with another ledger.

@@ -23,6 +23,13 @@ pub enum Event {
         /// What.
         progress: Progress,
     },
+    /// A command of the user's said a line.
+    Output {
+        /// The step.
+        step: StepId,
+        /// The line.
+        line: String,
+    },
     /// A step is waiting for something, in words.
     Waiting {
         /// The step.

@@ -21,7 +21,7 @@
 //! | `create`, `create_network`, `create_volume`, `mark`, `ensure`, `ensure_holder` | the second finds what the first made |
 //! | `apply` | the table is read again, and what is there already stays |
 //! | `drain` | it waits for up to its limit again |
-//! | **`start`** | **a container that ran and has ended would run again, and a job with it.** So it is looked at before it is started, and again before it is started once more: one that was started meanwhile is not |
+//! | **`start`** | **a container that ran and has ended would run again, and a job with it.** So it is looked at before it is started, unless this deployer has just made it, and again before it is started once more: one that was started meanwhile is not |
 //! | **`exec`** | **a command runs again.** So it is not repeated; gates run health checks by it, which run again and again in any case |
 //! | **`restart`** | **a second restart.** So it is not repeated; deployments do not use it |
 //! | **`build`** | **everything is built again**, for minutes. So it is repeated only where the engine was away, which cancels a build |

@@ -118,6 +118,17 @@ impl SqliteLedger {
         self.reading(|connection| history::retained_images(connection, keep))
     }
 
+    /// A number that is another one as soon as somebody with another handle has written: whoever
+    /// waits for something to happen need not read everything again to see that nothing did. It
+    /// says nothing across handles.
+    ///
+    /// # Errors
+    /// `Storage` where the database cannot be read, also because it is busy.
+    pub fn revision(&self) -> Result<i64, LedgerError> {
+        let asked = self.connection().query_row("PRAGMA data_version", [], |row| row.get(0));
+        asked.map_err(|error| Failure::from(error).at(&self.path))
+    }
+
     fn writing<T>(
         &self,
         work: impl FnOnce(&Transaction) -> Result<T, Failure>,

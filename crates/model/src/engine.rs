@@ -52,6 +52,25 @@ pub struct CreateReplica {
     pub peers: BTreeMap<String, String>,
 }
 
+/// A container that was asked for, by its id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Created {
+    /// It was made just now, for whoever asked.
+    Made(String),
+    /// It was there: made by an earlier call, which may have been somebody else's.
+    Found(String),
+}
+
+impl Created {
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Made(id) | Self::Found(id) => id,
+        }
+    }
+}
+
 /// Who carries a service's names (its own, its aliases, its live containers') on its networks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Names {
@@ -197,13 +216,14 @@ pub trait Engine: Send + Sync {
     /// gone is no error.
     async fn remove_image(&self, reference: &str) -> Result<(), EngineError>;
 
-    /// Makes a container, with its files, attached to all its networks, not started. Returns its
-    /// id. An existing container of that name and the same labels is what was asked for.
+    /// Makes a container, with its files, attached to all its networks, not started. An existing
+    /// container of that name and the same labels is what was asked for, unless it was made under
+    /// another lease and has never run: whoever made it may still remove it, so it is made anew.
     async fn create(
         &self,
         desired: &Desired,
         replica: &CreateReplica,
-    ) -> Result<String, EngineError>;
+    ) -> Result<Created, EngineError>;
     /// Starts a container. One that runs is no error; one that has ended runs once more.
     async fn start(&self, container: &str) -> Result<(), EngineError>;
     /// Sends the stop signal, and kills after `grace`. One that does not run is no error.

@@ -77,6 +77,13 @@ pub struct StoredRequest {
     /// Whether volumes are removed.
     #[serde(default)]
     pub remove_volumes: bool,
+    /// Which version of which of the environment's secrets its values were made with; their values
+    /// are in the binding alone.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub secrets: BTreeMap<String, u32>,
+    /// Who said yes to the plan, where somebody had to.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub approved_by: Option<String>,
     /// What was there before.
     #[serde(default)]
     pub before: StoredBefore,

@@ -14,13 +14,14 @@ mod mark;
 mod observed;
 mod plan;
 mod replica;
+mod requirement;
 mod router;
 mod routes;
 mod secret;
 
 pub use desired::{Desired, FieldDigests, Fields, InjectedFile, ServiceSpec};
 pub use engine::{
-    AnonymousVolumes, BuildRequest, CreateReplica, Engine, EngineError, EngineErrorKind,
+    AnonymousVolumes, BuildRequest, CreateReplica, Created, Engine, EngineError, EngineErrorKind,
     EngineInfo, EngineNetwork, EngineVolume, ExecResult, Names, Progress, ProgressSink,
     RegistryAnswer,
 };
@@ -46,6 +47,7 @@ pub use plan::{
     PortProbe, Refusal, RouteIntent, RouteLine, RouteTarget, Starts, Step, StepId, Strategy,
 };
 pub use replica::{BASE_NAME_LIMIT, ReplicaName, Standing};
+pub use requirement::{Requirement, RequirementKind, RequirementRun};
 pub use router::{
     HolderSpec, HolderStatus, ListenerSpec, NameListener, OpenStreams, PoolKey, PoolSpec,
     PoolStatus, ProbeKind, ProbeOutcome, ProbeRequest, Protocol, RouteChange, RoutedReplica,

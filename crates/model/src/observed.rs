@@ -26,6 +26,14 @@ pub struct Observed {
     pub foreign_names: BTreeSet<String>,
 }
 
+impl Observed {
+    /// Ids of the containers, by name.
+    #[must_use]
+    pub fn ids(&self) -> BTreeMap<String, String> {
+        self.containers.iter().map(|c| (c.name.clone(), c.id.clone())).collect()
+    }
+}
+
 /// One container.
 #[derive(Debug, Clone)]
 pub struct ObservedContainer {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::{
     CreateReplica, EngineNetwork, EngineVolume, EntrySpec, ImagePin, ListenerSpec, OpenStreams,
-    PoolKey, Protocol, RoutePolicy, RouteTable,
+    PoolKey, Protocol, Requirement, RoutePolicy, RouteTable,
 };
 
 /// What a plan is for.
@@ -18,6 +18,13 @@ pub enum Goal {
     Rollback {
         /// Its number.
         to: u64,
+    },
+    /// Make a release current that is current in another environment.
+    Promote {
+        /// That environment.
+        from: String,
+        /// The number of its deployment there.
+        number: u64,
     },
     /// Replace replicas by the same.
     Restart,
@@ -310,6 +317,8 @@ pub enum Action {
         /// What to build.
         request: Box<crate::BuildRequest>,
     },
+    /// Asks for what must hold before anything is changed.
+    Require(Box<Requirement>),
     /// Makes sure that the edge runs.
     EnsureEdge,
     /// Makes a name holder.
@@ -456,6 +465,9 @@ pub struct Plan {
     pub kept_volumes: Vec<String>,
     /// Engine name of each service's replicas afterwards.
     pub replicas: BTreeMap<String, Vec<String>>,
+    /// Ids of the containers that were there when it was made, by name: what its steps mean by
+    /// these names, and need not look up while requests are held.
+    pub ids: BTreeMap<String, String>,
 }
 
 impl Plan {
@@ -471,6 +483,7 @@ impl fmt::Display for Action {
         match self {
             Self::Pull { image, .. } => write!(f, "pull {}", image.reference),
             Self::Build { request } => write!(f, "build {}", request.tag),
+            Self::Require(requirement) => requirement.fmt(f),
             Self::EnsureEdge => f.write_str("make sure the edge runs"),
             Self::EnsureHolder(holder) => {
                 write!(f, "hold the names of {} in {}", holder.services.join(" "), holder.name)

@@ -58,6 +58,7 @@ pub fn abandon(scope: &Scope, observed: &Observed, deployments: &BTreeSet<u64>) 
         steps: if intent.pools.is_empty() { Vec::new() } else { vec![step] },
         kept_volumes: Vec::new(),
         replicas: Default::default(),
+        ids: observed.ids(),
     }
 }
 

@@ -170,6 +170,7 @@ pub fn plan(desired: &Desired, observed: &Observed, policy: &Policy) -> Result<P
         steps,
         kept_volumes: Vec::new(),
         replicas,
+        ids: observed.ids(),
     })
 }
 

@@ -64,6 +64,7 @@ pub(crate) fn plan(desired: &Desired, observed: &Observed, policy: &Policy) -> P
         steps,
         kept_volumes,
         replicas: std::collections::BTreeMap::new(),
+        ids: observed.ids(),
     }
 }
 

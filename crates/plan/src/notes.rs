@@ -100,6 +100,7 @@ fn job_done(context: &Context<'_>, name: &str) -> Note {
     let why = match context.policy.goal {
         Goal::Rollback { .. } => "its work on newer data could fail or destroy",
         Goal::Deploy
+        | Goal::Promote { .. }
         | Goal::Restart
         | Goal::Scale
         | Goal::Down

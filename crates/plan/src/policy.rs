@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use shiplap_model::{Goal, Limits};
+use shiplap_model::{Goal, Limits, Requirement};
 
 /// Which services a plan may touch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub enum Standby {
 }
 
 /// What the user asked for besides the desired state.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Policy {
     /// What the plan is for.
     pub goal: Goal,
@@ -64,6 +64,8 @@ pub struct Policy {
     pub trusted_jobs: BTreeSet<u64>,
     /// For a way back: what goes.
     pub undo: Option<Undo>,
+    /// What must hold before anything is changed, in order.
+    pub requirements: Vec<Requirement>,
 }
 
 /// What a way back out of a deployment removes besides what the release before has no place for.
@@ -110,6 +112,7 @@ impl Policy {
             unfinished: BTreeSet::new(),
             trusted_jobs: BTreeSet::new(),
             undo: None,
+            requirements: Vec::new(),
         }
     }
 }

@@ -123,6 +123,7 @@ fn no_way_back(steps: &[Step]) -> Option<&Step> {
 pub fn to_json(plan: &Plan) -> Value {
     let (goal, rollback_to) = match plan.goal {
         Goal::Deploy => ("deploy", None),
+        Goal::Promote { .. } => ("promote", None),
         Goal::Rollback { to } => ("rollback", Some(to)),
         Goal::Restart => ("restart", None),
         Goal::Scale => ("scale", None),
@@ -134,6 +135,10 @@ pub fn to_json(plan: &Plan) -> Value {
         "version": 1,
         "goal": goal,
         "rollback_to": rollback_to,
+        "promotes": match &plan.goal {
+            Goal::Promote { from, number } => Some(json!({"environment": from, "deployment": number})),
+            _ => None,
+        },
         "project": plan.project,
         "environment": plan.environment,
         "empty": plan.is_empty(),
@@ -204,6 +209,10 @@ fn step_json(step: &Step) -> Value {
         "after": step.after.iter().map(|id| id.0).collect::<Vec<_>>(),
         "service": step.service,
         "phase": phase,
+        "requires": match &step.action {
+            Action::Require(requirement) => Some(requirement.kind.word()),
+            _ => None,
+        },
         "undoable": step.phase != Phase::Tidy,
     })
 }

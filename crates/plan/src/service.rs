@@ -289,7 +289,12 @@ impl<'a> Look<'a, '_> {
         let not_asked_for = match self.policy.goal {
             Goal::Rollback { .. } => true,
             Goal::Restart => !self.policy.force.contains(&self.spec.name),
-            Goal::Deploy | Goal::Scale | Goal::Down | Goal::Withdraw | Goal::Abandon => false,
+            Goal::Deploy
+            | Goal::Promote { .. }
+            | Goal::Scale
+            | Goal::Down
+            | Goal::Withdraw
+            | Goal::Abandon => false,
         };
         let rested = |c: &ObservedContainer| {
             self.policy.undo.as_ref().is_some_and(|undo| undo.rested.contains(&c.id))

@@ -70,13 +70,24 @@ pub(crate) fn strategy(
         .or_else(|| (!service.devices.is_empty()).then(|| "uses a device of the host".to_owned()));
     Ok(match reason {
         Some(reason) => (Strategy::StopFirst, reason),
-        None => (Strategy::StartFirst, "nothing ties it to one replica".to_owned()),
+        None => (Strategy::StartFirst, untied(project, service)),
     })
+}
+
+fn untied(project: &Project, service: &Service) -> String {
+    let shared = service.volumes.iter().find(|m| !m.read_only && has_many_writers(project, m));
+    match shared.and_then(|mount| mount.source.as_deref()) {
+        Some(source) => format!("others write to {source} beside it already"),
+        None => "nothing ties it to one replica".to_owned(),
+    }
 }
 
 /// The first thing that the service writes to and that a second replica would write to as well.
 fn written(project: &Project, service: &Service) -> Option<String> {
-    let mount = service.volumes.iter().find(|mount| !mount.read_only && is_shared(mount));
+    let mount = service
+        .volumes
+        .iter()
+        .find(|mount| !mount.read_only && is_shared(mount) && !has_many_writers(project, mount));
     if let Some(mount) = mount {
         let source = mount.source.as_deref().unwrap_or_default();
         return Some(match mount.kind {
@@ -98,6 +109,34 @@ fn is_shared(mount: &Mount) -> bool {
             .any(|path| source == *path || source.starts_with(&format!("{path}/"))),
         MountKind::Tmpfs | MountKind::Npipe | MountKind::Image => false,
     }
+}
+
+/// Whether several services write to a folder of the host side by side, as to a store of uploads that
+/// an API fills and a worker reads and marks. Then a second replica of one of them is nothing new to
+/// it. A folder of a database is not taken for one: a program that looks after it beside the database
+/// writes there as well, and two databases would destroy it.
+fn has_many_writers(project: &Project, mount: &Mount) -> bool {
+    let Some(source) = mount.source.as_deref().filter(|_| mount.kind == MountKind::Bind) else {
+        return false;
+    };
+    let mut writers = 0;
+    for (name, service) in &project.services {
+        // A job ends, and is no writer beside those that stay.
+        if crate::service::is_waited_for(project, name) {
+            continue;
+        }
+        let own = |m: &&Mount| {
+            m.kind == MountKind::Bind && !m.read_only && m.source.as_deref() == Some(source)
+        };
+        let Some(mount) = service.volumes.iter().find(own) else { continue };
+        let image = service.image.as_deref().unwrap_or_default();
+        let target = mount.target.as_deref().unwrap_or_default();
+        if database(image).is_some() || target.starts_with("/var/lib/") {
+            return false;
+        }
+        writers += 1;
+    }
+    writers > 1
 }
 
 fn host_port(service: &Service) -> Option<String> {

@@ -74,6 +74,7 @@ pub fn withdraw(
         steps: steps.0,
         kept_volumes: Vec::new(),
         replicas: BTreeMap::new(),
+        ids: observed.ids(),
     }
 }
 

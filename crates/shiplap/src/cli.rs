@@ -10,6 +10,7 @@ pub use crate::commands::data::DataCommand;
 pub use crate::commands::env::EnvCommand;
 pub use crate::commands::init::InitArgs;
 pub use crate::commands::maintenance::MaintenanceCommand;
+pub use crate::commands::secrets::SecretsCommand;
 
 /// Deploys Docker Compose projects with no failed request.
 ///
@@ -63,6 +64,8 @@ pub enum Command {
     Plan(PlanArgs),
     /// Make what the files say current, with no failed request, or undo it
     Deploy(DeployArgs),
+    /// Make the images of one environment current in another, behind that one's gates
+    Promote(PromoteArgs),
     /// Go back to an earlier deployment: its images, configuration and environment
     Rollback(RollbackArgs),
     /// Take up a deployment that did not end: on, back, or leave it as it is; or let requests go on
@@ -115,6 +118,9 @@ pub enum Command {
     Init(InitArgs),
     /// Print the JSON Schema of shiplap.yaml, for editors
     Schema,
+    /// Keep values that nobody else may see: encrypted, by environment, version by version
+    #[command(subcommand)]
+    Secrets(SecretsCommand),
     /// Fill a database with a small, whole, anonymised copy of another
     #[command(subcommand)]
     Data(DataCommand),
@@ -232,6 +238,32 @@ pub enum Way {
 pub struct DeployArgs {
     #[command(flatten)]
     pub selected: Selected,
+    #[command(flatten)]
+    pub carry: Carry,
+    /// Who says yes to this plan, where the environment asks for approval
+    #[arg(long, value_name = "NAME")]
+    pub approve: Option<String>,
+}
+
+/// `promote`.
+#[derive(Debug, Clone, Args)]
+pub struct PromoteArgs {
+    /// The environment whose images are promoted
+    pub from: String,
+    /// The environment that gets them
+    pub to: String,
+    /// The deployment in FROM whose images they are [default: the current one]
+    #[arg(long, value_name = "NUMBER")]
+    pub deployment: Option<u64>,
+    /// Show what would happen, and change nothing
+    #[arg(long)]
+    pub plan: bool,
+    /// Show each step
+    #[arg(long, requires = "plan")]
+    pub steps: bool,
+    /// Who says yes to this plan, where TO asks for approval
+    #[arg(long, value_name = "NAME")]
+    pub approve: Option<String>,
     #[command(flatten)]
     pub carry: Carry,
 }
@@ -510,7 +542,11 @@ mod tests {
 
     /// Its help, and those of all below it, each under its name.
     fn helps(command: &mut clap::Command, name: &str, found: &mut Vec<(String, String)>) {
-        let help = command.render_long_help().to_string();
+        // The page shows the whole of the first, and the others as briefly as `-h`.
+        let help = match name {
+            "shiplap" => command.render_long_help().to_string(),
+            _ => command.render_help().to_string(),
+        };
         let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
         found.push((name.to_owned(), lines.join("\n")));
         for inner in command.get_subcommands_mut() {

@@ -13,9 +13,11 @@ pub mod init;
 mod logs;
 mod look;
 pub mod maintenance;
+mod promote;
 mod prune;
 mod retire;
 mod schema;
+pub mod secrets;
 mod top;
 mod unsupported;
 pub mod verify;
@@ -33,6 +35,7 @@ use crate::cli::{Cli, Command, LimitArgs, ProjectArgs, Selected};
 use crate::exit::Exit;
 use crate::load::{DEFAULT_ENVIRONMENT, Opened};
 use crate::output::errors;
+use crate::secrets::Missing;
 
 /// Whether a person or a program reads the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +51,7 @@ pub async fn run(cli: Cli) -> Exit {
     match cli.command {
         Command::Plan(args) => look::plan(&project, &args, format).await,
         Command::Deploy(args) => carry::deploy(&project, &args, format).await,
+        Command::Promote(args) => promote::promote(&project, &args, format).await,
         Command::Rollback(args) => carry::rollback(&project, &args, format).await,
         Command::Resume(args) => carry::resume(&project, &args, format).await,
         Command::Status => look::status(&project, format).await,
@@ -65,6 +69,7 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Check(args) => check::check(&project, &args, format).await,
         Command::Maintenance(command) => maintenance::maintenance(&project, &command, format).await,
         Command::Pause(limits) => maintenance::pause(&project, &limits, format).await,
+        Command::Secrets(command) => secrets::secrets(&project, &command, format).await,
         Command::Data(command) => data::data(&command, format).await,
         Command::Env(command) => env::env(&project, &command, format).await,
         Command::Edge(command) => edge::edge(&command, format).await,
@@ -76,12 +81,17 @@ pub async fn run(cli: Cli) -> Exit {
 
 /// Loads the project, or says all that is wrong with its files.
 async fn source(project: &ProjectArgs) -> Result<Source, Exit> {
-    opened(project).await.map(|opened| opened.source)
+    opened(project, Missing::Pretend).await.map(|opened| opened.source)
+}
+
+/// The same for a command that deploys it: what has to be generated is generated.
+async fn source_to_deploy(project: &ProjectArgs) -> Result<Source, Exit> {
+    opened(project, Missing::Make).await.map(|opened| opened.source)
 }
 
 /// The same, with what its environment says.
-async fn opened(project: &ProjectArgs) -> Result<Opened, Exit> {
-    match crate::load::open(project).await {
+async fn opened(project: &ProjectArgs, missing: Missing) -> Result<Opened, Exit> {
+    match crate::load::open(project, missing).await {
         Ok(opened) => {
             for warning in &opened.source.loaded.warnings {
                 eprintln!("{warning}");
@@ -108,7 +118,7 @@ fn show_diagnostics(diagnostics: &[Diagnostic]) {
 /// Where to act. With an environment, or a project name on the command line, the Compose files may
 /// be gone or broken: going back must work at the very moment when they are.
 async fn scope(project: &ProjectArgs) -> Result<(Scope, Option<Source>), Exit> {
-    let diagnostics = match crate::load::open(project).await {
+    let diagnostics = match crate::load::open(project, Missing::Pretend).await {
         Ok(opened) => return Ok((opened.source.scope(), Some(opened.source))),
         Err(diagnostics) => diagnostics,
     };

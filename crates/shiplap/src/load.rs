@@ -1,16 +1,19 @@
 //! Loading the project, and the environment of it, that the command line names.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use shiplap_compose::separate::{self, separate};
 use shiplap_compose::{Diagnostic, Loaded, OsFiles, Project, Request, Tolerance};
 use shiplap_config::{Config, Settings, Sharing};
-use shiplap_execute::app::Source;
+use shiplap_execute::app::{Source, UsedSecret};
 use shiplap_ledger::SqliteLedger;
 use shiplap_model::{Ledger as _, Note, RouteTable, Scope};
+use shiplap_secrets::magic::{Place, Scheme};
 
 use crate::cli::ProjectArgs;
 use crate::ephemeral::{Ephemeral, Store};
+use crate::secrets::{self, Missing, Supply};
 
 /// The environment that a folder without further configuration is deployed as.
 pub const DEFAULT_ENVIRONMENT: &str = "default";
@@ -29,20 +32,56 @@ pub struct Opened {
 ///
 /// # Errors
 /// Every problem in the files.
-pub async fn open(args: &ProjectArgs) -> Result<Opened, Vec<Diagnostic>> {
+pub async fn open(args: &ProjectArgs, missing: Missing) -> Result<Opened, Vec<Diagnostic>> {
     match settings(args)? {
         None => {
-            let loaded = shiplap_compose::load(&request(args)?, &OsFiles)?;
             let environment = plain_environment(args)?;
-            let source =
-                Source { loaded, environment, routes: RouteTable::default(), notes: Vec::new() };
+            let known = Known { environment: &environment, domain: None, scheme: Scheme::Http };
+            let (loaded, secrets) = load(request(args)?, &known, missing)?;
+            let (routes, notes) = (RouteTable::default(), Vec::new());
+            let source = Source { loaded, environment, routes, notes, secrets };
             Ok(Opened { source, settings: None })
         }
         Some(settings) => {
-            let source = environment(args, &settings).await?;
+            let source = environment(args, &settings, missing).await?;
             Ok(Opened { source, settings: Some(settings) })
         }
     }
+}
+
+/// What is known of an environment before its files are read.
+struct Known<'a> {
+    environment: &'a str,
+    domain: Option<&'a str>,
+    scheme: Scheme,
+}
+
+/// Loads a project with the secrets of its environment.
+fn load(
+    mut request: Request,
+    known: &Known<'_>,
+    missing: Missing,
+) -> Result<(Loaded, BTreeMap<String, UsedSecret>), Vec<Diagnostic>> {
+    // What is wrong with files that cannot even be surveyed, loading says better.
+    let Ok(survey) = shiplap_compose::survey(&request, &OsFiles) else {
+        let loaded = shiplap_compose::load(&request, &OsFiles)?;
+        return Ok((loaded, BTreeMap::new()));
+    };
+    let (project, environment) = (survey.project.clone(), known.environment.to_owned());
+    let scope = Scope { project, environment };
+    let place = Place { scope: &scope, domain: known.domain, scheme: known.scheme };
+    let store = secrets::store();
+    let mut supply = Supply::find(&store, &place, &survey, missing)?;
+    request.environment.extend(supply.variables(&survey)?);
+    let hidden = |supply: &Supply, mut problems: Vec<Diagnostic>| {
+        supply.blank(&mut problems);
+        problems
+    };
+    let loaded = shiplap_compose::load(&request, &OsFiles);
+    let mut loaded = loaded.map_err(|problems| hidden(&supply, problems))?;
+    let finished = supply.finish(&mut loaded, &survey, (&store, &scope));
+    finished.map_err(|problems| hidden(&supply, problems))?;
+    Ok((loaded, supply.into_used()))
 }
 
 /// What `shiplap.yaml` says of the environment; nothing where there is none, or where the command
@@ -119,31 +158,36 @@ pub fn with_environment(args: &ProjectArgs, name: &str) -> ProjectArgs {
 ///
 /// # Errors
 /// Everything that is wrong with the configuration, and files of environments that cannot be read.
-pub fn environments(args: &ProjectArgs) -> Result<Option<(String, Vec<Known>)>, Vec<Diagnostic>> {
+pub fn environments(
+    args: &ProjectArgs,
+) -> Result<Option<(String, Vec<Declared>)>, Vec<Diagnostic>> {
     let Some(config) = config(args)? else { return Ok(None) };
     let project = project_name(args, &config)?;
     let mut known = Vec::new();
     for name in config.environments() {
-        known.push(Known { settings: Some(config.environment(name, &project)?), ephemeral: None });
+        known.push(Declared {
+            settings: Some(config.environment(name, &project)?),
+            ephemeral: None,
+        });
     }
     for ephemeral in Store::open().of(&project)? {
         // One whose base has left the file still runs, and must be seen to be removed.
         let settings = config.derived(&ephemeral.from, &ephemeral.name, &project).ok();
-        known.push(Known { settings, ephemeral: Some(ephemeral) });
+        known.push(Declared { settings, ephemeral: Some(ephemeral) });
     }
     Ok(Some((project, known)))
 }
 
 /// An environment of the project.
 #[derive(Debug, Clone)]
-pub struct Known {
+pub struct Declared {
     /// What it says; nothing where the one that it was made from is not in the file any more.
     pub settings: Option<Settings>,
     /// How long it is to be, where it is in no file.
     pub ephemeral: Option<Ephemeral>,
 }
 
-impl Known {
+impl Declared {
     /// Its name, and its Compose project.
     pub fn names(&self) -> (&str, &str) {
         match (&self.settings, &self.ephemeral) {
@@ -239,20 +283,49 @@ fn own_name(args: &ProjectArgs, config: &Config) -> Result<String, Vec<Diagnosti
     }
 }
 
-async fn environment(args: &ProjectArgs, settings: &Settings) -> Result<Source, Vec<Diagnostic>> {
-    let mut loaded = shaped(args, settings)?;
+async fn environment(
+    args: &ProjectArgs,
+    settings: &Settings,
+    missing: Missing,
+) -> Result<Source, Vec<Diagnostic>> {
+    let environment = known_as(settings).await;
+    let known = Known {
+        environment: &environment,
+        domain: settings.domain.as_deref(),
+        scheme: if settings.tls.is_some() { Scheme::Https } else { Scheme::Http },
+    };
+    demand_secrets(settings, &environment)?;
+    let (mut loaded, secrets) = load(for_environment(args, settings)?, &known, missing)?;
+    settings.shape(&mut loaded.project, &loaded.inactive)?;
     let mut notes = separated(args, settings, &mut loaded)?;
     notes.extend(settings.left_out_routes().into_iter().map(|route| Note {
         code: "route-left-out",
         text: format!("route {route} stays with {}: it is about every host", settings.base),
     }));
     let routes = settings.routes(&loaded.project, &OsFiles)?;
-    let environment = known_as(settings).await;
-    Ok(Source { loaded, environment, routes, notes })
+    Ok(Source { loaded, environment, routes, notes, secrets })
 }
 
+/// That the store has what the environment says it needs.
+fn demand_secrets(settings: &Settings, environment: &str) -> Result<(), Vec<Diagnostic>> {
+    if settings.secrets.is_empty() {
+        return Ok(());
+    }
+    let project = settings.project_name.clone();
+    let scope = Scope { project, environment: environment.to_owned() };
+    let known = secrets::store()
+        .versions(&scope)
+        .map_err(|error| vec![Diagnostic::error("secrets/store", error.to_string())])?;
+    let has = |name: &String| known.keys().any(|known| known.to_string() == *name);
+    let missing = settings.secrets.iter().filter(|name| !has(name));
+    let problems: Vec<Diagnostic> = missing.map(|name| settings.missing_secret(name)).collect();
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+/// The project of another environment, for its names alone.
 fn shaped(args: &ProjectArgs, settings: &Settings) -> Result<Loaded, Vec<Diagnostic>> {
-    let mut loaded = shiplap_compose::load(&for_environment(args, settings)?, &OsFiles)?;
+    let known = Known { environment: &settings.name, domain: None, scheme: Scheme::Http };
+    let (mut loaded, _) = load(for_environment(args, settings)?, &known, Missing::Pretend)?;
     settings.shape(&mut loaded.project, &loaded.inactive)?;
     Ok(loaded)
 }
@@ -405,11 +478,38 @@ pub fn request(args: &ProjectArgs) -> Result<Request, Vec<Diagnostic>> {
     })
 }
 
-/// What to ask of the loader, for commands that only look at files: those of the environment where
-/// one is meant, else those of the command line.
-pub fn files_request(args: &ProjectArgs) -> Result<Request, Vec<Diagnostic>> {
-    match settings(args)? {
-        Some(settings) => for_environment(args, &settings),
-        None => request(args),
+/// What to ask of the loader for showing the project: values of secrets are blanked out.
+///
+/// # Errors
+/// When there is no current folder, the environment is not known, or the store cannot be read.
+pub async fn request_to_show(args: &ProjectArgs) -> Result<Request, Vec<Diagnostic>> {
+    let (mut request, environment, domain) = match settings(args)? {
+        Some(settings) => {
+            let environment = known_as(&settings).await;
+            (for_environment(args, &settings)?, environment, settings.domain)
+        }
+        None => (request(args)?, plain_environment(args)?, None),
+    };
+    if let Ok(survey) = shiplap_compose::survey(&request, &OsFiles) {
+        let scope = Scope { project: survey.project.clone(), environment };
+        let place = Place { scope: &scope, domain: domain.as_deref(), scheme: Scheme::Http };
+        let blank = secrets::blank_variables(&secrets::store(), &place, &survey)?;
+        request.environment.extend(blank);
     }
+    Ok(request)
+}
+
+/// The project as its environment makes it, for showing: values of secrets are blanked out. Nothing
+/// without an environment.
+///
+/// # Errors
+/// Every problem in the files.
+pub async fn project_to_show(
+    args: &ProjectArgs,
+) -> Result<Option<(Project, Vec<Diagnostic>)>, Vec<Diagnostic>> {
+    let Some(settings) = settings(args)? else { return Ok(None) };
+    let mut loaded = shiplap_compose::load(&request_to_show(args).await?, &OsFiles)?;
+    settings.shape(&mut loaded.project, &loaded.inactive)?;
+    separated(args, &settings, &mut loaded)?;
+    Ok(Some((loaded.project, loaded.warnings)))
 }

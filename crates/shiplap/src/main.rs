@@ -11,6 +11,8 @@ mod limits;
 mod load;
 mod output;
 mod overview;
+mod secrets;
+mod versions;
 mod world;
 
 use std::panic::AssertUnwindSafe;

@@ -15,7 +15,7 @@ use shiplap_model::{
 };
 
 use crate::ephemeral::Ephemeral;
-use crate::load::{Known, known_in};
+use crate::load::{Declared, known_in};
 
 /// How far back is looked for what is current.
 const LOOK_BACK: u32 = 100;
@@ -80,7 +80,11 @@ pub struct Routed {
 ///
 /// # Errors
 /// When the engine or the ledger cannot be asked.
-pub async fn look(project: String, known: &[Known], limits: &Limits) -> Result<Overview, AppError> {
+pub async fn look(
+    project: String,
+    known: &[Declared],
+    limits: &Limits,
+) -> Result<Overview, AppError> {
     let docker = crate::world::engine(limits).await?;
     let edge = Client::new(crate::edge::socket()).with_call_timeout(limits.edge_call);
     let (summaries, table) = tokio::join!(docker.summaries(), edge.table());

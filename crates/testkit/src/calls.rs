@@ -54,8 +54,8 @@ struct Inner {
     troubles: Vec<(When, Trouble)>,
     /// Until when nothing whose text begins so answers.
     away: Vec<(&'static str, Instant)>,
-    /// How long each call takes.
-    slow: Duration,
+    /// How long each call takes whose text begins so.
+    slow: Option<(&'static str, Duration)>,
 }
 
 /// The calls so far. Clones share them.
@@ -102,10 +102,10 @@ impl Calls {
             });
             let trouble = found.map(|(_, trouble)| trouble.clone());
             inner.log.push(text.clone());
-            (trouble, inner.slow)
+            (trouble, inner.slow.filter(|(of, _)| text.starts_with(of)))
         };
-        if !slow.is_zero() {
-            tokio::time::sleep(slow).await;
+        if let Some((_, each)) = slow {
+            tokio::time::sleep(each).await;
         }
         let fate = |fails, hangs| Ok(Fate { fails, hangs });
         match trouble {
@@ -139,9 +139,9 @@ impl Calls {
         self.0.lock().expect("no call panics").away.push((of, until));
     }
 
-    /// Makes every call take so long.
-    pub(crate) fn slow(&self, each: Duration) {
-        self.0.lock().expect("no call panics").slow = each;
+    /// Makes every call take so long whose text begins so.
+    pub(crate) fn slow(&self, of: &'static str, each: Duration) {
+        self.0.lock().expect("no call panics").slow = Some((of, each));
     }
 
     pub(crate) async fn hung(&self) {
@@ -169,6 +169,6 @@ impl Calls {
         let mut inner = self.0.lock().expect("no call panics");
         inner.troubles.clear();
         inner.away.clear();
-        inner.slow = Duration::ZERO;
+        inner.slow = None;
     }
 }

@@ -8,10 +8,10 @@ use async_trait::async_trait;
 use shiplap_compose::model::MountKind;
 use shiplap_compose::model::Project;
 use shiplap_model::{
-    AnonymousVolumes, BuildRequest, ContainerState, CreateReplica, DEPLOYMENT, Desired, Engine,
-    EngineError, EngineErrorKind, EngineInfo, EngineNetwork, EngineVolume, ExecResult, Fields,
-    ImageInfo, ImagePin, Mark, Observed, ObservedContainer, ObservedNetwork, ObservedVolume,
-    Progress, ProgressSink, RegistryAnswer, Scope, ServiceSpec,
+    AnonymousVolumes, BuildRequest, ContainerState, CreateReplica, Created, DEPLOYMENT, Desired,
+    Engine, EngineError, EngineErrorKind, EngineInfo, EngineNetwork, EngineVolume, ExecResult,
+    Fields, GENERATION, ImageInfo, ImagePin, Mark, Observed, ObservedContainer, ObservedNetwork,
+    ObservedVolume, Progress, ProgressSink, RegistryAnswer, Scope, ServiceSpec,
 };
 
 use crate::calls::{Calls, Fate, Injected};
@@ -193,13 +193,17 @@ fn create(
     desired: &Desired,
     replica: &CreateReplica,
     doing: &str,
-) -> Result<String, EngineError> {
+) -> Result<Created, EngineError> {
     let spec = desired.services.get(&replica.service);
     let spec = spec.ok_or_else(|| error(EngineErrorKind::Invalid, doing, "no such service"))?;
     let image = pinned(state, &spec.image, doing)?;
+    if let Some(existing) = state.find(&replica.name).filter(|c| is_leftover(c, replica, &image)) {
+        let id = existing.id.clone();
+        remove(state, &id, AnonymousVolumes::Remove);
+    }
     if let Some(existing) = state.find(&replica.name) {
         if same(existing, replica, &image) {
-            return Ok(existing.id.clone());
+            return Ok(Created::Found(existing.id.clone()));
         }
         let message = format!("another container has the name {}", replica.name);
         return Err(error(EngineErrorKind::Conflict, doing, message));
@@ -239,7 +243,14 @@ fn create(
     }
     let id = container.id.clone();
     state.containers.insert(id.clone(), container);
-    Ok(id)
+    Ok(Created::Made(id))
+}
+
+/// Made under another lease, and never started.
+fn is_leftover(existing: &Container, replica: &CreateReplica, image: &ImageInfo) -> bool {
+    same(existing, replica, image)
+        && existing.state == ContainerState::Created
+        && existing.labels.get(GENERATION) != replica.labels.get(GENERATION)
 }
 
 fn start(state: &mut State, name: &str, doing: &str) -> Result<(), EngineError> {
@@ -548,7 +559,7 @@ impl Engine for FakeEngine {
         &self,
         desired: &Desired,
         replica: &CreateReplica,
-    ) -> Result<String, EngineError> {
+    ) -> Result<Created, EngineError> {
         self.call(format!("create {}", replica.name), |state, doing| {
             create(state, desired, replica, doing)
         })

@@ -133,7 +133,12 @@ impl World {
 
     /// Every call takes so long.
     pub fn is_slow(&self, each: Duration) {
-        self.calls.slow(each);
+        self.calls.slow("", each);
+    }
+
+    /// Every call to the engine takes so long.
+    pub fn engine_is_slow(&self, each: Duration) {
+        self.calls.slow("engine.", each);
     }
 
     /// No more trouble.

@@ -30,9 +30,6 @@ pub struct Inspection {
     pub leaks: u64,
 }
 
-/// What marks on the engine are called here.
-const MARKS: &str = "lease markers";
-
 impl Expected {
     /// Services of one tag.
     #[must_use]
@@ -84,14 +81,6 @@ impl Inspection {
         inspection.status(lab);
         inspection.history(lab, expected);
         inspection
-    }
-
-    /// Whoever dies while giving its lease back leaves marks to the next deployment that changes
-    /// something.
-    pub fn forgive_marks(&mut self) {
-        let before = self.wrong.len();
-        self.wrong.retain(|wrong| !wrong.ends_with(MARKS));
-        self.leaks -= (before - self.wrong.len()) as u64;
     }
 
     fn leaked(&mut self, what: String) {
@@ -156,7 +145,7 @@ impl Inspection {
         let markers = format!("shiplap.lease.{}.", lab.project);
         let markers = names(&volumes["Volumes"]).filter(|name| name.starts_with(&markers)).count();
         if markers > most {
-            self.leaked(format!("{markers} {MARKS}"));
+            self.leaked(format!("{markers} lease marks"));
         }
     }
 

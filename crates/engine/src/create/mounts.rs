@@ -184,9 +184,6 @@ fn file_mount(
 ) -> Result<Option<EngineMount>, Unfit> {
     let source = reference.source.as_deref().unwrap_or_default();
     let object = objects.get(source).ok_or_else(|| format!("`{source}` is not defined"))?;
-    if object.external {
-        return Err(format!("`{source}` is external, which needs Swarm"));
-    }
     let Some(file) = &object.file else { return Ok(None) };
     Ok(Some(EngineMount {
         typ: Some(MountType::BIND),

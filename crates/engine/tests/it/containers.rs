@@ -34,14 +34,14 @@ async fn every_call_can_be_repeated() {
         "network_mode": "none"});
     let desired = lab.desired(&engine, &lab.project(&json!({"api": service}))).await;
     let replica = lab.replica("api");
-    let id = engine.create(&desired, &replica).await.unwrap();
-    assert_eq!(engine.create(&desired, &replica).await.unwrap(), id);
+    let id = engine.create(&desired, &replica).await.unwrap().id().to_owned();
+    assert_eq!(engine.create(&desired, &replica).await.unwrap().id(), id);
     let state = async || engine.container(&replica.name).await.unwrap().unwrap().state;
     assert_eq!(state().await, ContainerState::Created);
     for _ in 0..2 {
         engine.start(&replica.name).await.unwrap();
     }
-    assert_eq!(engine.create(&desired, &replica).await.unwrap(), id);
+    assert_eq!(engine.create(&desired, &replica).await.unwrap().id(), id);
     for _ in 0..2 {
         engine.pause(&replica.name).await.unwrap();
     }
@@ -157,7 +157,7 @@ async fn networks_volumes_and_files_are_there_at_the_start() {
     });
     let kept = format!("{:064x}", u64::from(std::process::id()));
     replica.anonymous_volumes = BTreeMap::from([("/kept".to_owned(), kept.clone())]);
-    let id = engine.create(&desired, &replica).await.unwrap();
+    let id = engine.create(&desired, &replica).await.unwrap().id().to_owned();
     engine.start(&id).await.unwrap();
     let run = async |command: &str| {
         let words = ["sh", "-c", command].map(str::to_owned);
@@ -198,7 +198,7 @@ async fn commands_and_logs_are_streams() {
     let service = json!({"image": "busybox:latest", "command": ["sh", "-c", SLEEPER],
         "network_mode": "none", "stop_grace_period": "0s"});
     let desired = lab.desired(&engine, &lab.project(&json!({"api": service}))).await;
-    let id = engine.create(&desired, &lab.replica("api")).await.unwrap();
+    let id = engine.create(&desired, &lab.replica("api")).await.unwrap().id().to_owned();
     engine.start(&id).await.unwrap();
     let options = LogOptions { follow: true, ..Default::default() };
     let logs = engine.logs(&id, &options).await.unwrap();
@@ -258,7 +258,7 @@ async fn the_output_of_a_terminal_is_one_stream() {
     let service = json!({"image": "busybox:latest", "tty": true, "network_mode": "none",
         "command": ["sh", "-c", "echo out; echo err >&2; printf end"]});
     let desired = lab.desired(&engine, &lab.project(&json!({"api": service}))).await;
-    let id = engine.create(&desired, &lab.replica("api")).await.unwrap();
+    let id = engine.create(&desired, &lab.replica("api")).await.unwrap().id().to_owned();
     engine.start(&id).await.unwrap();
     while engine.container(&id).await.unwrap().unwrap().state.is_running() {
         tokio::task::yield_now().await;
@@ -282,7 +282,7 @@ async fn a_service_without_its_peer_is_refused() {
     let db = lab.replica("db");
     engine.create(&desired, &db).await.unwrap();
     side.peers.insert("db".into(), db.name.clone());
-    let id = engine.create(&desired, &side).await.unwrap();
+    let id = engine.create(&desired, &side).await.unwrap().id().to_owned();
     let observed = engine.container(&id).await.unwrap().unwrap();
     let wanted = engine.facts(&desired, &desired.services["side"]);
     assert_eq!(wanted.differing(&observed.facts), Vec::<String>::new());

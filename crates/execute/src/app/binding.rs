@@ -225,7 +225,7 @@ pub(super) async fn restore(
     Ok(assemble(engine, &project, environment, place, &pins, contents, &routes))
 }
 
-async fn find(
+pub(super) async fn find(
     engine: &dyn Engine,
     name: &str,
     stored: Option<&StoredImage>,

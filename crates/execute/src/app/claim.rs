@@ -29,8 +29,14 @@ impl App {
         let back = Claim::IsTheSame(Choice::Settle(OnInterrupted::Back));
         Ok(match intent {
             _ if request.selection() != Selection::All => Claim::SettleFirst,
-            Intent::Deploy(source) if self.is_same(source, request, unfinished).await? => forward,
-            Intent::Deploy(_) | Intent::Down { .. } => Claim::TakesOver,
+            // What must hold before is asked for again by a deployment of its own.
+            Intent::Deploy(source)
+                if unfinished.open_requirements().is_empty()
+                    && self.is_same(source, request, unfinished).await? =>
+            {
+                forward
+            }
+            Intent::Deploy(_) | Intent::Promote(_) | Intent::Down { .. } => Claim::TakesOver,
             Intent::Rollback { to: None, .. } => back,
             Intent::Rollback { to: Some(_), .. } => Claim::TakesOver,
             Intent::Restart(_) | Intent::Scale { .. } => Claim::SettleFirst,

@@ -7,15 +7,18 @@ use shiplap_compose::model::Project;
 use shiplap_model::{
     Action, ContainerState, Deployment, DeploymentState, Desired, Goal, ImagePin, LeaseKey, Limits,
     NewDeployment, Observed, ObservedContainer, Outcome, Plan, RouteSpec, RouteTable, RouteTo,
-    Scope, StoredBefore, StoredContainer, StoredRelease, StoredRequest,
+    Scope, StepState, StoredBefore, StoredContainer, StoredRelease, StoredRequest,
 };
 use shiplap_plan::{Policy, Selection};
 
 use super::claim::Claim;
 use super::desired::{Assembled, Contents, assemble, contents};
 use super::interrupted::{is_open, without_end};
-use super::{App, AppError, Choice, Intent, Planned, Report, Request, Source, binding, images};
-use crate::holding::{Claimed, Holding, Last};
+use super::{
+    App, AppError, Choice, Intent, JobEnd, Planned, Promotion, Report, Request, Source, binding,
+    images, promote,
+};
+use crate::holding::{Claimed, Holding, Last, are_left_over};
 use crate::{Event, Run, Steady, execute, now_ms};
 
 /// How far back is looked for a deployment to build on.
@@ -118,7 +121,8 @@ impl App {
     }
 
     /// Plans without the lease. Nothing where somebody was deploying meanwhile, or left a
-    /// deployment unfinished: what was seen may have been in between two states.
+    /// deployment unfinished: what was seen may have been in between two states. Nothing either
+    /// where marks were left that only a holder of the lease may remove.
     async fn look_ahead(
         &self,
         intent: &Intent<'_>,
@@ -132,9 +136,13 @@ impl App {
         if newest.iter().any(is_open) {
             return Ok(None);
         }
-        let prepared = self.prepare(intent, request, None).await;
+        let (prepared, marks) =
+            tokio::join!(self.prepare(intent, request, None), self.engine.marks(&scope));
+        // Under the lease they are looked at once more, and it matters if that does not work.
+        let marks = marks.unwrap_or_default();
         let is_quiet = self.ledger.holder(&scope).await?.is_none()
-            && self.ledger.deployments(&scope, 1).await? == newest;
+            && self.ledger.deployments(&scope, 1).await? == newest
+            && !are_left_over(&marks, &self.ledger.id());
         if is_quiet { prepared.map(Some) } else { Ok(None) }
     }
 
@@ -182,8 +190,9 @@ impl App {
             }
         }
         let mut prepared = self.unless_stopped(self.prepare(intent, request, ahead)).await?;
-        // Whoever is taken over may have left a mark, also where nothing else is to be done.
-        if takes_over || !prepared.planned.plan.is_empty() {
+        // Whoever came before may have left a mark, also where nothing else is to be done.
+        let is_busy = takes_over || !prepared.planned.plan.is_empty();
+        if is_busy || holding.found_leftovers() {
             let observed = &prepared.planned.observed;
             let edge = observed.router.as_ref().map_or(0, |router| router.lease);
             let fresh = observed.containers.is_empty();
@@ -215,7 +224,10 @@ impl App {
                 release: binding::release(&assembled.desired, &Default::default()),
                 binding: binding::write(&assembled),
                 plan: shiplap_plan::to_json(&plan),
-                request: stored(&policy, &planned.observed, &assembled.desired.project),
+                request: StoredRequest {
+                    approved_by: request.approved_by.clone(),
+                    ..stored(&policy, &planned.observed, &assembled)
+                },
                 lease: lease.clone(),
                 after: newest_number(&planned.observed),
             })
@@ -231,6 +243,10 @@ impl App {
         let reason = execution.reason.as_deref();
         let ended = self.ledger.end(lease, number, execution.outcome, reason, &release).await;
         let mut left = execution.left;
+        if matches!(intent, Intent::Promote(_)) && execution.outcome == Outcome::Done {
+            left.extend(self.name_promoted(&run.desired).await);
+        }
+        let jobs = self.jobs(&plan, &run.desired.compose, lease, number).await;
         if let Err(error) = ended
             && holding.lost_to().is_none()
         {
@@ -244,8 +260,24 @@ impl App {
             took_ms: now_ms() - began,
             taken_over_by: holding.lost_to(),
             frozen,
+            jobs,
             ..report
         })
+    }
+
+    /// What became of a plan's jobs, by its journal.
+    async fn jobs(
+        &self,
+        plan: &Plan,
+        compose: &Project,
+        lease: &LeaseKey,
+        number: u64,
+    ) -> BTreeMap<String, JobEnd> {
+        let journal = self.ledger.journal(&lease.scope, number).await.unwrap_or_default();
+        let steps = |state: StepState| -> BTreeSet<u32> {
+            journal.iter().filter(|entry| entry.state == state).map(|entry| entry.step).collect()
+        };
+        promote::jobs(plan, compose, &steps(StepState::Started), &steps(StepState::Finished))
     }
 
     /// What comes before a deployment begins can be dropped at any moment.
@@ -319,13 +351,35 @@ impl App {
             Intent::Deploy(_) if request.force => {
                 policy.force = forced(&policy.selection, &assembled.desired);
             }
-            Intent::Deploy(_) | Intent::Rollback { .. } => {}
+            Intent::Deploy(_) | Intent::Promote(_) | Intent::Rollback { .. } => {}
+        }
+        let mut notes = Vec::new();
+        match intent {
+            Intent::Deploy(source) => {
+                policy.requirements.clone_from(&request.requirements);
+                notes.extend(source.notes.iter().cloned());
+            }
+            Intent::Promote(promotion) => {
+                let promoted = promotion.deployment(self).await?;
+                policy.requirements.clone_from(&request.requirements);
+                policy.requirements.extend(self.tests(promotion, &promoted, request).await?);
+                policy.requirements.sort_by_key(|requirement| requirement.kind);
+                policy.goal = Goal::Promote {
+                    from: promotion.from.environment.clone(),
+                    number: promoted.number,
+                };
+                notes.extend(promotion.to.notes.iter().cloned());
+                let desired = &assembled.desired;
+                notes.extend(self.promotion_notes(promotion, &promoted, desired).await);
+            }
+            Intent::Rollback { .. }
+            | Intent::Restart(_)
+            | Intent::Scale { .. }
+            | Intent::Down { .. } => {}
         }
         let mut plan = shiplap_plan::plan(&assembled.desired, &observed, &policy)
             .map_err(AppError::Refused)?;
-        if let Intent::Deploy(source) = intent {
-            plan.notes.extend(source.notes.iter().cloned());
-        }
+        plan.notes.extend(notes);
         let planned = Planned { plan, observed, resumes: None };
         Ok(Prepared { history, assembled, planned, policy })
     }
@@ -366,11 +420,27 @@ impl App {
                     self.assemble_files(source, &project, &pins, contents, request, history);
                 Ok((scaled(intent, assembled.await?), observed?))
             }
+            Basis::Promoted(promotion) => {
+                let source = promotion.to;
+                let promoted = promotion.deployment(self).await?;
+                let project = project_of(source, request);
+                let (observed, pins) = tokio::join!(
+                    self.observed(&scope, &project),
+                    self.promoted_pins(&project, &promoted, request),
+                );
+                let pins = pins?;
+                let contents = contents(source).map_err(AppError::Refused)?;
+                let assembled =
+                    self.assemble_files(source, &project, &pins, contents, request, history);
+                Ok((assembled.await?, observed?))
+            }
             Basis::Earlier(deployment, read) => {
                 let observed = self.observed(&scope, &read.project).await?;
                 let engine = self.engine.as_ref();
                 let release = &deployment.release;
-                let assembled = binding::restore(engine, &scope.environment, read, release).await?;
+                let mut assembled =
+                    binding::restore(engine, &scope.environment, read, release).await?;
+                assembled.secrets = secrets_of(deployment);
                 Ok((scaled(intent, assembled), observed))
             }
             Basis::Nothing(project) => {
@@ -388,6 +458,7 @@ impl App {
     ) -> Result<Basis<'a>, AppError> {
         match intent {
             Intent::Deploy(source) => Ok(Basis::Files(source)),
+            Intent::Promote(promotion) => Ok(Basis::Promoted(promotion)),
             Intent::Rollback { scope, to } => self.earlier(find_target(scope, *to, history)?).await,
             Intent::Restart(source) | Intent::Scale { source, .. } => match newest_done(history) {
                 Some(deployment) => self.earlier(deployment).await,
@@ -435,8 +506,9 @@ impl App {
         let files = loaded.files.iter().map(|file| file.display().to_string()).collect();
         let place = (loaded.project_directory.display().to_string(), files);
         let engine = self.engine.as_ref();
-        let assembled =
+        let mut assembled =
             assemble(engine, project, &source.environment, place, pins, contents, &source.routes);
+        assembled.secrets = source.secret_versions();
         match (request.selection(), newest_done(history)) {
             (Selection::Only(chosen), Some(before)) => {
                 self.with_the_rest_from(assembled, before, &chosen).await
@@ -461,6 +533,9 @@ impl App {
         else {
             return Ok(assembled);
         };
+        for (name, version) in secrets_of(before) {
+            assembled.secrets.entry(name).or_insert(version);
+        }
         let desired = &mut assembled.desired;
         desired.routes = merged(&old.desired.routes, &desired.routes, chosen);
         for (name, spec) in old.desired.services {
@@ -514,6 +589,8 @@ fn merged(old: &RouteTable, new: &RouteTable, chosen: &BTreeSet<String>) -> Rout
 enum Basis<'a> {
     /// The user's files.
     Files(&'a Source),
+    /// The user's files, with another environment's images.
+    Promoted(&'a Promotion<'a>),
     /// An earlier deployment, and its values.
     Earlier(&'a Deployment, binding::Read),
     /// Nothing should be left of this project.
@@ -580,12 +657,18 @@ pub(super) fn frozen(plan: &Plan, observed: &Observed) -> Vec<String> {
     containers.map(|container| container.id.clone()).collect()
 }
 
-/// What resuming a deployment needs to know of what it was asked, and of what there was.
 fn is_up(container: &ObservedContainer) -> bool {
     matches!(container.state, ContainerState::Running | ContainerState::Restarting)
 }
 
-fn stored(policy: &Policy, observed: &Observed, project: &str) -> StoredRequest {
+/// The versions of secrets that a deployment was made with.
+fn secrets_of(deployment: &Deployment) -> BTreeMap<String, u32> {
+    deployment.request.as_ref().map(|request| request.secrets.clone()).unwrap_or_default()
+}
+
+/// What resuming a deployment needs to know of what it was asked, and of what there was.
+fn stored(policy: &Policy, observed: &Observed, assembled: &Assembled) -> StoredRequest {
+    let project = assembled.desired.project.as_str();
     let container = |c: &ObservedContainer| StoredContainer {
         id: c.id.clone(),
         name: c.name.clone(),
@@ -603,6 +686,8 @@ fn stored(policy: &Policy, observed: &Observed, project: &str) -> StoredRequest 
         force: policy.force.clone(),
         remove_orphans: policy.remove_orphans,
         remove_volumes: policy.remove_volumes,
+        secrets: assembled.secrets.clone(),
+        approved_by: None,
         before: StoredBefore {
             containers: observed.containers.iter().map(container).collect(),
             networks: own.map(|(name, _)| name.clone()).collect(),
@@ -624,7 +709,7 @@ fn forced(selection: &Selection, desired: &Desired) -> BTreeSet<String> {
 }
 
 /// The deployment that is current; nothing after the project was taken down.
-fn newest_done(history: &[Deployment]) -> Option<&Deployment> {
+pub(super) fn newest_done(history: &[Deployment]) -> Option<&Deployment> {
     history.iter().find(|deployment| is_done(deployment)).filter(|d| d.kind != "down")
 }
 
@@ -698,6 +783,7 @@ impl Intent<'_> {
             Self::Deploy(source) | Self::Restart(source) | Self::Scale { source, .. } => {
                 source.scope()
             }
+            Self::Promote(promotion) => promotion.to.scope(),
             Self::Rollback { scope, .. } | Self::Down { scope, .. } => scope.clone(),
         }
     }
@@ -705,6 +791,7 @@ impl Intent<'_> {
     fn kind(&self) -> &'static str {
         match self {
             Self::Deploy(_) => "deploy",
+            Self::Promote(_) => "promote",
             Self::Rollback { .. } => "rollback",
             Self::Restart(_) => "restart",
             Self::Scale { .. } => "scale",
@@ -714,7 +801,8 @@ impl Intent<'_> {
 
     fn goal(&self, history: &[Deployment]) -> Goal {
         match self {
-            Self::Deploy(_) => Goal::Deploy,
+            // Which number it is, the other environment's history tells.
+            Self::Deploy(_) | Self::Promote(_) => Goal::Deploy,
             Self::Rollback { scope, to } => Goal::Rollback {
                 to: find_target(scope, *to, history).map_or(0, |found| found.number),
             },

@@ -34,6 +34,8 @@ pub(super) struct Contents {
 pub(super) struct Assembled {
     pub desired: Desired,
     pub contents: BTreeMap<String, Contents>,
+    /// Which versions of the environment's secrets its values were made with.
+    pub secrets: BTreeMap<String, u32>,
 }
 
 /// Reads the contents of all configs and secrets.
@@ -51,7 +53,7 @@ pub(super) fn contents(source: &Source) -> Result<BTreeMap<String, Contents>, Ve
         for (reference, objects, section) in secrets.chain(configs) {
             let key = reference.source.clone().unwrap_or_default();
             let Some(object) = objects.get(&key) else { continue };
-            match content(source, object) {
+            match content(source, &key, object, section) {
                 Ok(Some(Content::Hosted(path, content))) => contents.hosted.push(HostedFile {
                     target: target(reference, &key, section),
                     path,
@@ -68,12 +70,12 @@ pub(super) fn contents(source: &Source) -> Result<BTreeMap<String, Contents>, Ve
                         .unwrap_or(0o444),
                 }),
                 Ok(None) => {}
-                Err(message) => refusals.push(Refusal {
+                Err(Missing { message, help }) => refusals.push(Refusal {
                     code: "secret-missing",
                     service: Some(name.clone()),
                     path: vec![section.to_owned(), key.clone()],
                     message: format!("`{key}` of `{name}`: {message}"),
-                    help: None,
+                    help,
                 }),
             }
         }
@@ -87,10 +89,26 @@ enum Content {
     Given(Secret<Vec<u8>>),
 }
 
-fn content(source: &Source, object: &FileObject) -> Result<Option<Content>, String> {
+/// Why there is no content.
+struct Missing {
+    message: String,
+    help: Option<String>,
+}
+
+impl From<String> for Missing {
+    fn from(message: String) -> Self {
+        Self { message, help: None }
+    }
+}
+
+fn content(
+    source: &Source,
+    key: &str,
+    object: &FileObject,
+    section: &str,
+) -> Result<Option<Content>, Missing> {
     if object.external {
-        let why = "it is external, which only a Swarm has; name a file or a variable";
-        return Err(why.to_owned());
+        return external(source, object.name.as_deref().unwrap_or(key), section);
     }
     if let Some(path) = &object.file {
         let file = Path::new(path);
@@ -112,6 +130,21 @@ fn content(source: &Source, object: &FileObject) -> Result<Option<Content>, Stri
     }
     let text = object.content.as_ref();
     Ok(text.map(|text| Content::Given(Secret::new(text.clone().into_bytes()))))
+}
+
+/// What stands outside of the files: secrets in the environment's store, configs nowhere.
+fn external(source: &Source, name: &str, section: &str) -> Result<Option<Content>, Missing> {
+    if section == "configs" {
+        let why = "it is external, which only a Swarm has; name a file or a variable";
+        return Err(why.to_owned().into());
+    }
+    match source.secrets.get(name) {
+        Some(secret) => Ok(Some(Content::Given(secret.content.clone()))),
+        None => Err(Missing {
+            message: format!("it is external, and {} has no secret `{name}`", source.scope()),
+            help: Some(format!("`shiplap secrets set {name}` reads its value from standard input")),
+        }),
+    }
 }
 
 fn target(reference: &FileReference, key: &str, section: &str) -> String {
@@ -160,7 +193,7 @@ pub(super) fn assemble(
     for (name, facts) in facts {
         desired.services.get_mut(&name).expect("just listed").facts = facts;
     }
-    Assembled { desired, contents }
+    Assembled { desired, contents, secrets: BTreeMap::new() }
 }
 
 fn spec(

@@ -50,7 +50,7 @@ pub(super) async fn pin_all(
 
 /// What the service's image is called: as the file says, with `latest` where it says no tag, or
 /// as Compose names what it builds.
-fn reference(project: &Project, name: &str, service: &Service) -> String {
+pub(super) fn reference(project: &Project, name: &str, service: &Service) -> String {
     let reference = service.image.clone().unwrap_or_else(|| format!("{}-{name}", project.name));
     let last = reference.rsplit('/').next().unwrap_or(&reference);
     if last.contains([':', '@']) { reference } else { format!("{reference}:latest") }

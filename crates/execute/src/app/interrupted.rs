@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use shiplap_model::{
-    ContainerState, Deployment, DeploymentState, Direction, Journal, JournalEntry, JournalState,
-    Observed, ObservedContainer, Outcome, Scope, StepState, StoredImage, StoredRelease,
+    ContainerState, Deployment, DeploymentState, Direction, Journal, JournalEntry, JournalFact,
+    JournalState, Observed, ObservedContainer, Outcome, Scope, StepState, StoredImage,
+    StoredRelease,
 };
 
 use super::deploy::{LOOK_BACK, is_done};
@@ -23,6 +24,8 @@ pub struct Unfinished {
     pub since_ms: i64,
     /// Images that its steps made, as far as it got.
     made: Vec<StoredImage>,
+    /// What had to hold before it changed anything, and was not seen to.
+    open: Vec<String>,
 }
 
 impl Unfinished {
@@ -37,13 +40,21 @@ impl Unfinished {
         let (who, since_ms) =
             last.map_or((&deployment.who, deployment.started_ms), |last| (&last.who, last.at_ms));
         let made = journal.steps().filter_map(|(_, entry)| entry.made.clone()).collect();
-        Ok(Self { who: who.clone(), since_ms, state, made, deployment })
+        let open = open_requirements(&deployment, journal);
+        Ok(Self { who: who.clone(), since_ms, state, made, deployment, open })
     }
 
     /// Its number.
     #[must_use]
     pub fn number(&self) -> u64 {
         self.deployment.number
+    }
+
+    /// What had to hold before it changed anything (tests, a backup …), and was not seen to. Going on
+    /// would be without it.
+    #[must_use]
+    pub fn open_requirements(&self) -> &[String] {
+        &self.open
     }
 
     /// The newest line of its journal.
@@ -93,6 +104,22 @@ impl Unfinished {
             })
             .collect()
     }
+}
+
+/// Requirements of its plan whose steps did not end well.
+fn open_requirements(deployment: &Deployment, journal: &Journal) -> Vec<String> {
+    let first = journal.facts.iter().map_while(|fact| match fact {
+        JournalFact::Step(entry) => Some(entry),
+        JournalFact::Resumed(_) | JournalFact::Ended(_) => None,
+    });
+    let finished: BTreeSet<u32> =
+        first.filter(|entry| entry.state == StepState::Finished).map(|entry| entry.step).collect();
+    let steps = deployment.plan["steps"].as_array().into_iter().flatten();
+    let open = steps.filter(|step| {
+        let id = step["id"].as_u64().and_then(|id| u32::try_from(id).ok());
+        step["requires"].is_string() && id.is_none_or(|id| !finished.contains(&id))
+    });
+    open.map(|step| step["what"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
 fn had(step: u32, what: &str, state: StepState) -> String {

@@ -78,7 +78,7 @@ impl App {
         self.with_lease(scope, &request.limits, async |app, holding| {
             let Some(unfinished) = app.unfinished(scope).await? else {
                 // A deployer that died before it wrote anything may have left its mark.
-                if holding.found_a_mark_of_ours() {
+                if holding.found_leftovers() {
                     let observed = app.look(scope).await?;
                     let edge = observed.router.as_ref().map_or(0, |router| router.lease);
                     holding.claim(edge, observed.containers.is_empty()).await?;
@@ -304,7 +304,17 @@ impl App {
         request: &Request,
     ) -> Result<Course, AppError> {
         match policy {
-            OnInterrupted::Forward => self.forward(unfinished, request).await,
+            OnInterrupted::Forward => match unfinished.open_requirements() {
+                [] => self.forward(unfinished, request).await,
+                [open, ..] => Err(AppError::History {
+                    message: format!(
+                        "deployment {} cannot go on: `{open}` had to hold before it changed \
+                         anything, and did not yet",
+                        unfinished.number()
+                    ),
+                    help: "`shiplap resume --back`, or deploy again, which asks for it".to_owned(),
+                }),
+            },
             OnInterrupted::Back => self.back(unfinished, request).await,
             OnInterrupted::Auto => self.decide(unfinished, request).await,
         }
@@ -316,6 +326,8 @@ impl App {
         let forward = self.forward(unfinished, request).await;
         let why_not = if unfinished.state.goes_back() {
             Some(because("it was going back already"))
+        } else if let Some(open) = unfinished.open_requirements().first() {
+            Some(because(&format!("`{open}` had to hold before, and did not yet")))
         } else if unfinished.lacks_an_image() && unfinished.deployment.kind != "down" {
             Some(because("an image that it needs is not built yet"))
         } else {
@@ -345,7 +357,8 @@ impl App {
             | Action::Create(_)
             | Action::Start { .. }
             | Action::Thaw { .. } => true,
-            Action::EnsureEdge
+            Action::Require(_)
+            | Action::EnsureEdge
             | Action::EnsureHolder(_)
             | Action::RemoveHolder { .. }
             | Action::CreateNetwork(_)

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use shiplap_model::{ContainerState, Limits, ReplicaName, Scope, Standing};
+use shiplap_model::{ContainerState, Limits, ObservedContainer, ReplicaName, Scope, Standing};
 
 use super::{App, AppError};
+use crate::holding::Last;
 
 /// How long a frozen replica may take to end once it is stopped, where nothing else is known.
 const GRACE: Option<Duration> = None;
@@ -20,22 +21,35 @@ impl App {
         scope: &Scope,
         containers: &[String],
     ) -> Result<Vec<String>, AppError> {
-        let lease = self.ledger.acquire(scope, &self.who, Limits::default().lease).await??.key;
-        let result = self.stop_frozen(containers).await;
-        self.ledger.release(&lease).await?;
-        result
+        self.with_lease(scope, &Limits::default(), async |app, holding| {
+            let frozen = app.frozen(containers).await?;
+            if frozen.is_empty() {
+                return Ok((Vec::new(), Last::AsBefore));
+            }
+            // A deployer with another ledger may be about to thaw them.
+            let edge = app.router.state(&scope.to_string()).await?;
+            holding.claim(edge.map_or(0, |edge| edge.lease), false).await?;
+            // It may have done so while it was waited for.
+            let frozen = app.frozen(containers).await?;
+            for container in &frozen {
+                app.engine.stop(&container.id, GRACE).await?;
+            }
+            let names = frozen.into_iter().map(|container| container.name).collect();
+            Ok((names, Last::Something))
+        })
+        .await
     }
 
-    async fn stop_frozen(&self, containers: &[String]) -> Result<Vec<String>, AppError> {
-        let mut stopped = Vec::new();
+    /// Those of these containers that wait.
+    async fn frozen(&self, containers: &[String]) -> Result<Vec<ObservedContainer>, AppError> {
+        let mut frozen = Vec::new();
         for id in containers {
             let Some(container) = self.engine.container(id).await? else { continue };
             let aside = ReplicaName::parse(&container.name).1 == Standing::Aside;
             if aside && container.state == ContainerState::Paused {
-                self.engine.stop(id, GRACE).await?;
-                stopped.push(container.name);
+                frozen.push(container);
             }
         }
-        Ok(stopped)
+        Ok(frozen)
     }
 }

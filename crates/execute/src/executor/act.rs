@@ -10,7 +10,7 @@ use shiplap_model::{
 };
 use tokio::time::Instant;
 
-use super::{Learned, Run, StepError, gate, resolve};
+use super::{Learned, Run, StepError, gate, require, resolve};
 use crate::Event;
 
 /// The restart policy of a container that must not come back by itself.
@@ -51,13 +51,14 @@ pub(super) async fn act(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Res
             learned.images.insert(request.tag.clone(), image.id);
             Ok(())
         }
+        Action::Require(requirement) => require::require(run, step.id, requirement, learned).await,
         Action::EnsureEdge => Ok(run.router.ensure().await?),
         Action::EnsureHolder(holder) => Ok(run.router.ensure_holder(holder).await?),
         Action::RemoveHolder { name } => Ok(run.router.remove_holder(name).await?),
         Action::CreateNetwork(network) => Ok(run.engine.create_network(network).await?),
         Action::CreateVolume(volume) => Ok(run.engine.create_volume(volume).await?),
         Action::Create(replica) => {
-            run.engine.create(&resolve::with_images(run, learned), replica).await?;
+            run.engine.create(&resolve::with_made_images(run, learned), replica).await?;
             Ok(())
         }
         Action::Start { container, restart, starts } => {
@@ -85,9 +86,17 @@ pub(super) async fn act(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Res
             route(run, to, learned, patience).await
         }
         Action::Drain { pools, containers, streams, limit } => {
-            drain(run, step.id, pools, containers, *streams, *limit).await
+            let mut ids = Vec::new();
+            for name in containers {
+                ids.extend(id_of(run, name, learned).await?);
+            }
+            drain(run, step.id, pools, &ids, *streams, *limit).await
         }
-        Action::Stop { container, grace, .. } => stop(run, container, *grace).await,
+        Action::Stop { container, grace, .. } => {
+            // By its id: the name may belong to its successor by the time of the last look.
+            let id = id_of(run, container, learned).await?;
+            stop(run, id.as_deref().unwrap_or(container), *grace).await
+        }
         Action::Freeze { container } => freeze(run, container).await,
         Action::Watch { containers, window } => watch(run, containers, *window).await,
         Action::Rename { from, to } => rename(run, from, to).await,
@@ -118,17 +127,30 @@ pub(super) async fn start(run: &Run, container: &str) -> Result<(), StepError> {
     }
 }
 
+/// The id of a container. What the plan knows is not asked for: requests may be held meanwhile.
+async fn id_of(
+    run: &Run,
+    name: &str,
+    learned: &Mutex<Learned>,
+) -> Result<Option<String>, StepError> {
+    let known = learned.lock().expect("no step panics").containers.get(name).cloned();
+    match known {
+        Some(id) => Ok(Some(id)),
+        None => Ok(run.engine.container(name).await?.map(|found| found.id)),
+    }
+}
+
 /// Stops a container so that it stays stopped.
-async fn stop(run: &Run, container: &str, grace: Option<Duration>) -> Result<(), StepError> {
-    let found = run.engine.container(container).await?;
-    // By its id: the name may belong to its successor by the time of the last look.
-    let id = found.map_or_else(|| container.to_owned(), |found| found.id);
-    run.engine.stop(&id, grace).await?;
-    run.engine.set_restart(&id, NEVER).await?;
+///
+/// Its policy goes after it has stopped: a deployer that died between the two would otherwise leave
+/// one that serves and does not come back with the next boot.
+async fn stop(run: &Run, id: &str, grace: Option<Duration>) -> Result<(), StepError> {
+    run.engine.stop(id, grace).await?;
+    run.engine.set_restart(id, NEVER).await?;
     // An engine that was restarted between the two has started it again.
-    let found = run.engine.container(&id).await?;
+    let found = run.engine.container(id).await?;
     if found.is_some_and(|found| found.state.is_running()) {
-        run.engine.stop(&id, grace).await?;
+        run.engine.stop(id, grace).await?;
     }
     Ok(())
 }
@@ -235,15 +257,11 @@ async fn drain(
     run: &Run,
     step: StepId,
     pools: &[shiplap_model::PoolKey],
-    containers: &[String],
+    ids: &[String],
     streams: OpenStreams,
     limit: Duration,
 ) -> Result<(), StepError> {
-    let mut ids = Vec::new();
-    for name in containers {
-        ids.extend(run.engine.container(name).await?.map(|c| c.id));
-    }
-    let drains = pools.iter().map(|pool| run.router.drain(pool, &ids, streams, limit));
+    let drains = pools.iter().map(|pool| run.router.drain(pool, ids, streams, limit));
     let mut left = 0;
     for drained in futures_util::future::join_all(drains).await {
         left += drained?;

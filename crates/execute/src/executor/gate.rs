@@ -9,8 +9,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use shiplap_model::{
-    ContainerState, Gate, Health, HealthGate, Limit, ObservedContainer, PortProbe, ProbeKind,
-    ProbeRequest, Protocol, StepId,
+    ContainerState, Gate, Health, HealthGate, Limit, NetworkAddress, ObservedContainer, PortProbe,
+    ProbeKind, ProbeRequest, Protocol, StepId,
 };
 use tokio::time::Instant;
 
@@ -214,6 +214,29 @@ async fn ports(
         "it has no address yet".clone_into(&mut seen.last);
         return Ok(false);
     };
+    // It is not looked at in between: a slow engine would let held requests wait for nothing.
+    loop {
+        if !answers(run, service, container, address, gate, seen, learned).await? {
+            return Ok(false);
+        }
+        seen.answered += 1;
+        if seen.answered >= IN_A_ROW {
+            return Ok(true);
+        }
+        tokio::time::sleep(EAGER).await;
+    }
+}
+
+/// Whether every port answers.
+async fn answers(
+    run: &Run,
+    service: Option<&str>,
+    container: &ObservedContainer,
+    address: NetworkAddress,
+    gate: &Gate,
+    seen: &mut Seen,
+    learned: &Mutex<Learned>,
+) -> Result<bool, StepError> {
     for probe in &gate.ports {
         let request = ProbeRequest {
             address: address.address,
@@ -246,8 +269,7 @@ async fn ports(
             learned.protocols.insert((service.to_owned(), probe.port), protocol);
         }
     }
-    seen.answered += 1;
-    Ok(seen.answered >= IN_A_ROW)
+    Ok(true)
 }
 
 fn kind(probe: &PortProbe) -> ProbeKind {

@@ -18,7 +18,7 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// The desired state with the ids of images that were pulled or built meanwhile.
-pub(super) fn with_images(run: &Run, learned: &Mutex<Learned>) -> Arc<Desired> {
+pub(super) fn with_made_images(run: &Run, learned: &Mutex<Learned>) -> Arc<Desired> {
     let learned = learned.lock().expect("no step panics");
     if learned.images.is_empty() {
         return run.desired.clone();

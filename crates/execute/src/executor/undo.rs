@@ -169,6 +169,7 @@ fn words(run: &Run, step: &Step) -> Option<String> {
         // Pulled and built images wait for the next attempt; a new volume may already hold data.
         Action::Pull { .. }
         | Action::Build { .. }
+        | Action::Require(_)
         | Action::EnsureEdge
         | Action::CreateVolume(_)
         | Action::Gate { .. }
@@ -214,6 +215,7 @@ async fn undo(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Result<(), St
         }
         Action::Pull { .. }
         | Action::Build { .. }
+        | Action::Require(_)
         | Action::EnsureEdge
         | Action::CreateVolume(_)
         | Action::Gate { .. }

@@ -1,6 +1,6 @@
 //! An engine that is waited for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,9 +8,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use shiplap_compose::model::Project;
 use shiplap_model::{
-    AnonymousVolumes, BuildRequest, ContainerState, CreateReplica, Desired, Engine, EngineError,
-    EngineErrorKind, EngineInfo, EngineNetwork, EngineVolume, ExecResult, Fields, GENERATION,
-    ImageInfo, Mark, Observed, ObservedContainer, ProgressSink, RegistryAnswer, Scope, ServiceSpec,
+    AnonymousVolumes, BuildRequest, ContainerState, CreateReplica, Created, Desired, Engine,
+    EngineError, EngineErrorKind, EngineInfo, EngineNetwork, EngineVolume, ExecResult, Fields,
+    GENERATION, ImageInfo, Mark, Observed, ObservedContainer, ProgressSink, RegistryAnswer, Scope,
+    ServiceSpec,
 };
 
 use super::patience::{Attempt, Effect, Patience, Peer, nothing};
@@ -28,20 +29,45 @@ pub(super) struct SteadyEngine {
 /// stopping that by its name would be an outage. An id only ever means the container that was
 /// looked at while the lease was ours.
 #[derive(Default)]
-struct Ids(Mutex<HashMap<String, String>>);
+struct Ids(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    /// By name, and by themselves: an id is known as one.
+    ids: HashMap<String, String>,
+    /// Of containers that this deployment has made and not started yet.
+    unstarted: HashSet<String>,
+}
 
 impl Ids {
-    fn with<T>(&self, of: impl FnOnce(&mut HashMap<String, String>) -> T) -> T {
+    fn with<T>(&self, of: impl FnOnce(&mut Known) -> T) -> T {
         of(&mut self.0.lock().expect("no holder panics"))
     }
 
-    fn learn(&self, container: &ObservedContainer) {
-        self.with(|ids| ids.insert(container.name.clone(), container.id.clone()));
+    fn of(&self, container: &str) -> Option<String> {
+        self.with(|known| known.ids.get(container).cloned())
+    }
+
+    fn learn(&self, name: &str, id: &str) {
+        self.with(|known| {
+            known.ids.insert(name.to_owned(), id.to_owned());
+            known.ids.insert(id.to_owned(), id.to_owned());
+        });
     }
 
     fn forget(&self, name: &str) {
-        self.with(|ids| ids.remove(name));
+        self.with(|known| known.ids.remove(name));
     }
+}
+
+/// What is known of a container before it is started.
+enum Before {
+    /// It was not there.
+    Missing,
+    /// It has never run: this deployment has made it, or a look has told.
+    NeverRan,
+    /// When it was started last.
+    Ran { started_ms: Option<i64> },
 }
 
 impl SteadyEngine {
@@ -51,7 +77,7 @@ impl SteadyEngine {
 
     /// What to call a container by, so that it is surely the one that is meant.
     async fn id(&self, container: &str) -> Result<String, EngineError> {
-        if let Some(id) = self.ids.with(|ids| ids.get(container).cloned()) {
+        if let Some(id) = self.ids.of(container) {
             return Ok(id);
         }
         // One that is gone is asked for by its name: the answer says so.
@@ -99,20 +125,59 @@ impl SteadyEngine {
         Some((GENERATION.to_owned(), generation.to_string()))
     }
 
-    /// Whether a container was started since it was looked at.
-    async fn was_started(
-        &self,
-        container: &str,
-        before: Option<&ObservedContainer>,
-    ) -> Result<bool, EngineError> {
+    /// What a container was before its start; asked for only where it may have run already, since
+    /// requests may be waiting for it.
+    async fn before_start(&self, container: &str) -> Result<Before, EngineError> {
+        let is_new = |known: &mut Known| {
+            let id = known.ids.get(container)?;
+            known.unstarted.take(id)
+        };
+        match self.ids.with(is_new) {
+            Some(_) => Ok(Before::NeverRan),
+            None => Ok(match self.container(container).await? {
+                None => Before::Missing,
+                Some(found) if found.state == ContainerState::Created => Before::NeverRan,
+                Some(found) => Before::Ran { started_ms: found.started_ms },
+            }),
+        }
+    }
+
+    /// Whether a container was started since.
+    async fn was_started(&self, container: &str, before: &Before) -> Result<bool, EngineError> {
         let Some(now) = self.inner.container(container).await? else { return Ok(false) };
         Ok(match now.state {
             ContainerState::Running | ContainerState::Restarting | ContainerState::Paused => true,
             ContainerState::Created => false,
-            ContainerState::Exited(_) | ContainerState::Dead => {
-                before.is_some_and(|before| before.started_ms != now.started_ms)
-            }
+            ContainerState::Exited(_) | ContainerState::Dead => match before {
+                Before::Missing => false,
+                Before::NeverRan => true,
+                Before::Ran { started_ms } => *started_ms != now.started_ms,
+            },
         })
+    }
+
+    /// Takes back a container that this deployer has just made, if somebody else has the lease by
+    /// now: it was stopped between its look at the lease and the call, and whoever has taken over
+    /// knows nothing of it.
+    ///
+    /// One that has run by now is theirs. One that was found instead of made may be theirs too, and
+    /// never comes here.
+    async fn unless_overtaken(&self, doing: &str, name: &str, id: &str) -> Result<(), EngineError> {
+        let Some(error) = self.patience.overtaken::<EngineError>(doing).await else {
+            return Ok(());
+        };
+        let removed = match self.inner.container(id).await {
+            Ok(Some(found)) if found.state == ContainerState::Created => {
+                self.inner.remove(id, AnonymousVolumes::Remove).await
+            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(why) = removed {
+            self.patience
+                .tell(format!("{name} was made too late, and could not be removed: {why}"));
+        }
+        Err(error)
     }
 }
 
@@ -127,7 +192,11 @@ impl Engine for SteadyEngine {
         project: &str,
         compose: Option<&Project>,
     ) -> Result<Observed, EngineError> {
-        self.look(|| self.inner.observe(project, compose)).await
+        let observed = self.look(|| self.inner.observe(project, compose)).await?;
+        for container in &observed.containers {
+            self.ids.learn(&container.name, &container.id);
+        }
+        Ok(observed)
     }
 
     fn facts(&self, desired: &Desired, service: &ServiceSpec) -> Fields {
@@ -184,19 +253,22 @@ impl Engine for SteadyEngine {
         &self,
         desired: &Desired,
         replica: &CreateReplica,
-    ) -> Result<String, EngineError> {
+    ) -> Result<Created, EngineError> {
         let mut replica = replica.clone();
         replica.labels.extend(self.generation());
-        let replica = &replica;
-        let doing = format!("creating {}", replica.name);
-        let id = self.change(doing, || self.inner.create(desired, replica)).await?;
-        self.ids.with(|ids| ids.insert(replica.name.clone(), id.clone()));
-        Ok(id)
+        let (replica, name) = (&replica, &replica.name);
+        let doing = format!("creating {name}");
+        let created = self.change(doing.clone(), || self.inner.create(desired, replica)).await?;
+        self.ids.learn(name, created.id());
+        if let Created::Made(id) = &created {
+            self.unless_overtaken(&doing, name, id).await?;
+            self.ids.with(|known| known.unstarted.insert(id.clone()));
+        }
+        Ok(created)
     }
 
     async fn start(&self, container: &str) -> Result<(), EngineError> {
-        let before = self.container(container).await?;
-        let before = before.as_ref();
+        let before = &self.before_start(container).await?;
         let id = self.id(container).await?;
         let id = id.as_str();
         let again = AtomicBool::new(false);
@@ -239,11 +311,13 @@ impl Engine for SteadyEngine {
         let doing = format!("renaming {container} to {name}");
         let id = self.id(container).await?;
         let renamed = self.act(doing, container, || self.inner.rename(&id, name)).await;
-        self.ids.forget(container);
-        self.ids.with(|ids| match &renamed {
-            Ok(()) if id != container => ids.insert(name.to_owned(), id),
-            Ok(()) | Err(_) => ids.remove(name),
-        });
+        if id != container {
+            self.ids.forget(container);
+        }
+        match &renamed {
+            Ok(()) if id != container => self.ids.learn(name, &id),
+            Ok(()) | Err(_) => self.ids.forget(name),
+        }
         renamed
     }
 
@@ -269,7 +343,7 @@ impl Engine for SteadyEngine {
     async fn container(&self, container: &str) -> Result<Option<ObservedContainer>, EngineError> {
         let found = self.look(|| self.inner.container(container)).await?;
         match &found {
-            Some(found) => self.ids.learn(found),
+            Some(found) => self.ids.learn(&found.name, &found.id),
             None => self.ids.forget(container),
         }
         Ok(found)

@@ -179,6 +179,20 @@ impl Patience {
         }
     }
 
+    /// That somebody else has the lease by now, once that is known for sure.
+    pub(super) async fn overtaken<E: CallError>(&self, doing: &str) -> Option<E> {
+        match self.holding.as_ref()?.check().await {
+            Err(why @ NotNow::Lost(_)) => Some(E::not_now(doing, why)),
+            // Whatever is done next finds out.
+            Ok(()) | Err(NotNow::Engine(_) | NotNow::Ledger(_)) => None,
+        }
+    }
+
+    /// Says something.
+    pub(super) fn tell(&self, text: String) {
+        self.reporter.event(Event::Notice(text));
+    }
+
     /// The generation under which things are made.
     pub(super) fn generation(&self) -> Option<u64> {
         self.holding.as_ref().map(|holding| holding.key().generation)

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use shiplap_execute::app::{App, AppError, Intent, Report, Request, Source};
+use shiplap_execute::app::{App, AppError, Intent, Report, Request, Source, UsedSecret};
 use shiplap_execute::{Cancel, Event, Reporter};
-use shiplap_model::{DeploymentState, Ledger, Outcome, Scope};
+use shiplap_model::{DeploymentState, Ledger, Outcome, Scope, Secret};
 use shiplap_testkit::{ENVIRONMENT, Script, Trouble, World, source};
 
 use crate::support::{Events, paused, scope};
@@ -62,6 +62,7 @@ impl Bench {
             environment: ENVIRONMENT.to_owned(),
             routes: Default::default(),
             notes: Vec::new(),
+            secrets: Default::default(),
         }
     }
 
@@ -456,5 +457,67 @@ fn a_lost_lease_ends_in_stuck_and_the_thief_is_left_alone() {
         assert_eq!(report.outcome, Outcome::Stuck);
         let holder = bench.world.ledger().holder(&scope()).await.unwrap().unwrap();
         assert_eq!(holder.holder, "a thief");
+    });
+}
+
+/// A project that gets a secret from the environment's store, in the state of one version of it.
+fn with_secret(version: u32, content: &str) -> Source {
+    let yaml = r"
+        name: shop
+        services:
+          api: {image: 'api:v1', secrets: [token]}
+        secrets:
+          token: {external: true, name: API_TOKEN}
+    ";
+    let content = Secret::new(content.as_bytes().to_vec());
+    Source {
+        secrets: [("API_TOKEN".to_owned(), UsedSecret { version, content })].into(),
+        ..Bench::source(yaml)
+    }
+}
+
+#[test]
+fn an_external_secret_comes_from_the_store_and_history_knows_its_version() {
+    paused(async {
+        let bench = Bench::new();
+        let request = Request::default();
+        for (version, content) in [(1, "one"), (3, "three")] {
+            let source = with_secret(version, content);
+            let report = bench.carry_out(&Intent::Deploy(&source), &request).await.unwrap();
+            assert_eq!((report.outcome, report.plan.is_empty()), (Outcome::Done, false));
+        }
+        // The same content under another number is no reason to replace anything.
+        let source = with_secret(4, "three");
+        let report = bench.carry_out(&Intent::Deploy(&source), &request).await.unwrap();
+        assert!(report.plan.is_empty());
+        bench.roll_back(None).await.unwrap();
+        let restart = Intent::Restart(&source);
+        assert_eq!(bench.carry_out(&restart, &request).await.unwrap().outcome, Outcome::Done);
+
+        let all = bench.world.ledger().deployments(&scope(), 100).await.unwrap();
+        let versions: Vec<u32> =
+            all.iter().rev().map(|d| d.request.as_ref().unwrap().secrets["API_TOKEN"]).collect();
+        assert_eq!(versions, [1, 3, 1, 1], "deployed twice, rolled back, restarted");
+        let binding = bench.world.ledger().binding(&scope(), 4).await.unwrap();
+        let binding: serde_json::Value = serde_json::from_slice(binding.expose()).unwrap();
+        let file = &binding["files"]["api"][0];
+        assert_eq!(
+            (&file["target"], &file["content"]),
+            (&"/run/secrets/token".into(), &"b25l".into())
+        );
+    });
+}
+
+#[test]
+fn an_external_secret_that_is_not_set_is_refused() {
+    paused(async {
+        let bench = Bench::new();
+        let source = Source { secrets: Default::default(), ..with_secret(1, "one") };
+        let refused = bench.carry_out(&Intent::Deploy(&source), &Request::default()).await;
+        let AppError::Refused(refusals) = refused.unwrap_err() else { panic!("refused") };
+        assert_eq!(refusals[0].code, "secret-missing");
+        assert!(refusals[0].message.contains("has no secret `API_TOKEN`"), "{}", refusals[0]);
+        let help = refusals[0].help.as_deref().unwrap_or_default();
+        assert!(help.contains("shiplap secrets set API_TOKEN"), "{help}");
     });
 }

@@ -144,12 +144,14 @@ fn an_error_of_the_server_is_no_answer_without_a_check_and_one_with_it() {
 fn an_exit_ends_the_wait() {
     let once = PORT.replace("restart: always, ", "");
     assert_ne!(once, PORT);
-    let (reason, took) = fails(&once, Script { exits: Some((2, 1)), ..Script::default() });
+    let silent = Script { refused_probes: 100, ..Script::default() };
+    let exits = Script { exits: Some((2, 1)), ..silent };
+    let (reason, took) = fails(&once, exits.clone());
     assert_eq!(reason, "shop-api-1 exited with 1");
     assert!(took < Duration::from_secs(1), "{took:?}");
     let (reason, _) = fails(&once, Script { exits: Some((0, 0)), ..Script::default() });
     assert_eq!(reason, "shop-api-1 exited with 0");
-    let (reason, took) = fails(PORT, Script { exits: Some((2, 1)), ..Script::default() });
+    let (reason, took) = fails(PORT, exits);
     assert_eq!(reason, "shop-api-1 keeps crashing: 3 restarts");
     assert!(took < Duration::from_secs(1), "{took:?}");
 }

@@ -46,6 +46,7 @@ impl Bench {
             environment: ENVIRONMENT.to_owned(),
             routes: Default::default(),
             notes: Vec::new(),
+            secrets: Default::default(),
         };
         let intent = Intent::Deploy(&source);
         let request = Request::default();

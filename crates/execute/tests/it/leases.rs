@@ -6,6 +6,7 @@ use std::time::Duration;
 use shiplap_execute::app::{App, AppError, Intent, Report, Request, Source};
 use shiplap_execute::{Cancel, Steady};
 use shiplap_model::{ContainerState, Ledger, Mark, MarkStanding, Outcome};
+use shiplap_plan::Standby;
 use shiplap_testkit::{ENVIRONMENT, Trouble, World, source};
 
 use crate::support::{Attempt, Events, Old, Shape, paused, scope};
@@ -41,15 +42,20 @@ impl Machine {
     }
 
     async fn deploy(&self, app: &App, tag: &str) -> Result<Report, AppError> {
+        self.deploy_as(app, tag, &Request::default()).await
+    }
+
+    async fn deploy_as(&self, app: &App, tag: &str, how: &Request) -> Result<Report, AppError> {
         let loaded = source(&yaml(tag), &[]);
         let source = Source {
             loaded,
             environment: ENVIRONMENT.to_owned(),
             routes: Default::default(),
             notes: Vec::new(),
+            secrets: Default::default(),
         };
         let yes = |_: &_| std::future::ready(true);
-        app.carry_out(&Intent::Deploy(&source), &Request::default(), yes).await
+        app.carry_out(&Intent::Deploy(&source), how, yes).await
     }
 
     async fn done(&self, app: &App, tag: &str) -> Report {
@@ -157,18 +163,100 @@ fn of_two_that_want_the_mark_at_once_one_gets_it() {
 /// Somebody with another ledger took the mark, as after this deployer had slept.
 fn overtaken(world: &World) -> Trouble {
     let world = world.clone();
-    Trouble::Do(Arc::new(move || {
+    Trouble::Do(Arc::new(move || overtake(&world)))
+}
+
+fn overtake(world: &World) {
+    let mut state = world.state();
+    let Some(newest) = state.marks.last().cloned() else { return };
+    state.marks.push(Mark {
+        sequence: newest.sequence + 1,
+        generation: newest.generation + 1,
+        holder: "bob@vm2".to_owned(),
+        nonce: "another".to_owned(),
+        ledger: "another".to_owned(),
+        ..newest
+    });
+}
+
+/// A deployer is overtaken between its look at the lease and the call that makes a container;
+/// `meanwhile` is what whoever has taken over does to it, if anything.
+async fn made_too_late(meanwhile: Option<ContainerState>) -> Machine {
+    let machine = Machine::new();
+    let app = machine.app("ada@vm1", machine.world.ledger());
+    machine.done(&app, "v1").await;
+    let world = machine.world.clone();
+    let overtaken = move || {
+        overtake(&world);
+        world.engine_is_slow(Duration::from_secs(60));
+    };
+    machine.world.trouble_on("ledger.record Started create", Trouble::Do(Arc::new(overtaken)));
+    let world = machine.world.clone();
+    let touched = move || {
         let mut state = world.state();
-        let Some(newest) = state.marks.last().cloned() else { return };
-        state.marks.push(Mark {
-            sequence: newest.sequence + 1,
-            generation: newest.generation + 1,
-            holder: "bob@vm2".to_owned(),
-            nonce: "another".to_owned(),
-            ledger: "another".to_owned(),
-            ..newest
+        let id = state.find("shop-api-1.d2").map(|found| found.id.clone());
+        if let (Some(id), Some(becomes)) = (id, meanwhile) {
+            state.containers.get_mut(&id).unwrap().state = becomes;
+        }
+    };
+    machine.world.trouble_on("engine.container shop-api-1.d2", Trouble::Do(Arc::new(touched)));
+    let report = machine.deploy(&app, "v2").await.unwrap();
+    assert_eq!(report.outcome, Outcome::Stuck);
+    assert_eq!(report.taken_over_by.as_deref(), Some("bob@vm2"));
+    let old = machine.world.state().find("shop-api-1").unwrap().state;
+    assert_eq!(old, ContainerState::Running);
+    machine
+}
+
+#[test]
+fn what_was_made_after_the_lease_was_lost_is_taken_back() {
+    paused(async {
+        let machine = made_too_late(None).await;
+        assert!(machine.world.state().find("shop-api-1.d2").is_none());
+    });
+}
+
+#[test]
+fn what_was_made_after_the_lease_was_lost_and_runs_belongs_to_whoever_started_it() {
+    paused(async {
+        let machine = made_too_late(Some(ContainerState::Running)).await;
+        let state = machine.world.state();
+        assert_eq!(state.find("shop-api-1.d2").unwrap().state, ContainerState::Running);
+    });
+}
+
+/// Whoever is stopped for good while it gives its lease back leaves marks.
+#[test]
+fn marks_that_were_left_go_with_the_next_command_also_if_it_has_nothing_to_do() {
+    let places = [
+        ("engine.mark ", Trouble::Hang),
+        ("engine.mark ", Trouble::HangAfter),
+        ("engine.unmark ", Trouble::Hang),
+    ];
+    for (place, trouble) in places {
+        paused(async {
+            let machine = Machine::new();
+            let app = machine.app("ada@vm1", machine.world.ledger());
+            machine.done(&app, "v1").await;
+            let world = machine.world.clone();
+            let giving_back = move || world.trouble_on(place, trouble.clone());
+            machine.world.trouble_on("ledger.end done", Trouble::Do(Arc::new(giving_back)));
+            tokio::select! {
+                _ = machine.deploy(&app, "v2") => panic!("it hangs"),
+                () = machine.world.hung() => {}
+            }
+            machine.world.calm();
+            machine.world.ledger().holder_dies(&scope());
+            let again = machine.done(&app, "v2").await;
+            assert_eq!(again.number, None, "{place}: there is nothing to do");
+            let marks = machine.world.state().marks.clone();
+            assert_eq!(marks.len(), 1, "{place}: {marks:?}");
+            assert_eq!(marks[0].standing, MarkStanding::Released, "{place}");
+            machine.world.reset();
+            machine.done(&app, "v2").await;
+            assert!(!machine.world.log().contains(&"ledger.acquire".to_owned()), "{place}");
         });
-    }))
+    }
 }
 
 #[test]
@@ -241,6 +329,59 @@ fn an_interruption_before_it_begins_ends_it_at_once_and_gives_the_lease_back() {
             machine.done(&again, "v2").await;
         });
     }
+}
+
+/// Two releases, and what waits frozen for a rollback to the first.
+async fn standing_by(machine: &Machine, app: &App) -> Vec<String> {
+    machine.done(app, "v1").await;
+    let request = Request { standby: Standby::Frozen, ..Request::default() };
+    let frozen = machine.deploy_as(app, "v2", &request).await.unwrap().frozen;
+    assert_eq!(frozen.len(), 1);
+    frozen
+}
+
+#[test]
+fn whoever_ends_a_standby_holds_the_mark_meanwhile() {
+    paused(async {
+        let machine = Machine::new();
+        let app = machine.app("ada@vm1", machine.world.ledger());
+        let frozen = standing_by(&machine, &app).await;
+        machine.world.reset();
+        assert_eq!(app.retire(&scope(), &frozen).await.unwrap(), ["shop-api-1.d1"]);
+        let log = machine.world.log();
+        let at = |of: &str| log.iter().position(|call| call.starts_with(of)).unwrap();
+        assert!(at("engine.mark ") < at("engine.stop "), "{log:?}");
+        let marks = machine.world.state().marks.clone();
+        assert_eq!(marks.len(), 1, "{marks:?}");
+        assert_eq!(marks[0].standing, MarkStanding::Released);
+        machine.world.reset();
+        assert_eq!(app.retire(&scope(), &frozen).await.unwrap(), Vec::<String>::new());
+        let log = machine.world.log();
+        assert!(!log.iter().any(|call| call.starts_with("engine.mark ")), "{log:?}");
+    });
+}
+
+#[test]
+fn a_standby_does_not_end_while_a_deployer_of_another_ledger_is_at_it() {
+    paused(async {
+        let machine = Machine::new();
+        let first = machine.app("ada@vm1", machine.world.ledger());
+        let frozen = standing_by(&machine, &first).await;
+        let second = machine.app("bob@vm2", machine.world.another_ledger());
+        machine.world.trouble_on("engine.create shop-api-1.d3", Trouble::Hang);
+        tokio::select! {
+            _ = machine.deploy(&second, "v3") => panic!("it hangs"),
+            answer = async {
+                machine.world.hung().await;
+                first.retire(&scope(), &frozen).await
+            } => match answer {
+                Err(AppError::LeaseHeld(held)) => assert_eq!(held.holder, "bob@vm2"),
+                other => panic!("{other:?}"),
+            },
+        }
+        let state = machine.world.state();
+        assert_eq!(state.find("shop-api-1.d1").unwrap().state, ContainerState::Paused);
+    });
 }
 
 const V1: &str = "services: { api: { image: 'api:v1', restart: always, ports: ['8000:8000'] } }";

@@ -1,12 +1,14 @@
 //! The engine or the edge is away, slow, at fault or restarted, at any call.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use shiplap_execute::Steady;
 use shiplap_model::{ContainerState, EngineErrorKind, Limits, Outcome};
 use shiplap_testkit::{Trouble, World, desired};
+use tokio::time::Instant;
 
+use crate::resuming::shop;
 use crate::shapes;
 use crate::support::{
     Attempt, Cases, Deployer, Events, Shape, assert_as_before, assert_serves, assert_settled,
@@ -236,6 +238,45 @@ fn a_slow_engine_works_slowly() {
             attempt.world.calm();
             assert_settled(&attempt.world, &attempt.new).await;
         }
+    });
+}
+
+/// Requests wait for 30 s at the edge. An engine that takes 2 s for each call must not use them up.
+#[test]
+fn an_engine_is_asked_little_while_requests_are_held() {
+    const STORE: &str = r#"
+services:
+  store:
+    image: "store:v1"
+    restart: always
+    ports: ["9000:9000"]
+    volumes: ["data:/data"]
+    healthcheck: { test: [CMD, "true"] }
+volumes: { data: {} }
+"#;
+    const EACH: Duration = Duration::from_secs(2);
+    paused(async {
+        let world = World::new();
+        shop::deploy(&world, STORE).await;
+        world.reset();
+        world.engine_is_slow(EACH);
+        let seen: Arc<Mutex<Vec<(Instant, usize)>>> = Arc::default();
+        for moment in ["ledger.record Finished hold", "ledger.record Finished switch"] {
+            let (seen, log) = (seen.clone(), world.clone());
+            let note = move || seen.lock().unwrap().push((Instant::now(), log.log().len()));
+            world.trouble_on(moment, Trouble::Do(Arc::new(note)));
+        }
+        let report = shop::deploy(&world, &STORE.replace("v1", "v2")).await;
+        assert_eq!((report.outcome, report.reason), (Outcome::Done, None));
+        let [(held, from), (released, to)] = seen.lock().unwrap()[..] else { panic!("held once") };
+        let calls = world.log()[from..to].to_vec();
+        let number = |of: &str| calls.iter().filter(|call| call.starts_with(of)).count();
+        assert_eq!(number("engine.exec"), 1, "{calls:?}");
+        assert_eq!(number("engine.healthcheck"), 1, "{calls:?}");
+        // To run a command takes a real engine three calls; of whom it has looked at once, its
+        // adapter knows the check.
+        let held = released - held + EACH * (3 - 1) - EACH;
+        assert!(held < Duration::from_secs(20), "{held:?}: {calls:?}");
     });
 }
 

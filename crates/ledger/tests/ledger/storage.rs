@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use shiplap_ledger::SqliteLedger;
 use shiplap_model::{Ledger, LedgerError, Outcome};
 
-use crate::support::{BINDING, Bench, Machine, deployment, scope};
+use crate::support::{BINDING, Bench, Machine, TTL, deployment, scope};
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
@@ -82,6 +82,23 @@ async fn opening_a_current_ledger_writes_nothing() {
     drop(ledger);
     drop(watcher);
     assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+#[tokio::test]
+async fn its_revision_is_another_one_when_somebody_else_has_written() {
+    let bench = Bench::new();
+    let ours = &bench.ledger;
+    let before = ours.revision().unwrap();
+    assert_eq!(ours.revision().unwrap(), before);
+    let theirs = bench.open(2);
+    let prod = scope("prod");
+    let lease = theirs.acquire(&prod, "ada", TTL).await.unwrap().unwrap().key;
+    let acquired = ours.revision().unwrap();
+    assert_ne!(acquired, before);
+    theirs.holder(&prod).await.unwrap();
+    assert_eq!(ours.revision().unwrap(), acquired, "who reads changes nothing");
+    theirs.release(&lease).await.unwrap();
+    assert_ne!(ours.revision().unwrap(), acquired);
 }
 
 #[test]

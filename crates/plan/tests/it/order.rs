@@ -572,3 +572,68 @@ fn the_longest_monitor_counts_for_all() {
         "#]],
     );
 }
+
+/// A store of uploads that an API fills and a worker reads: a second API is nothing new to it.
+#[test]
+fn a_folder_that_several_services_write_to_ties_none_of_them() {
+    check(
+        r#"
+        services:
+          api: { image: "api:v2", restart: always, volumes: ["/srv/vault:/vault"] }
+          worker: { image: "worker:v1", restart: always, volumes: ["/srv/vault:/vault"] }
+        ---
+        shop-api-1 d=1 image=api:v1
+        shop-worker-1 d=1
+    "#,
+        expect![[r#"
+            ~ api  api:v1 → api:v2  image changed  start-first  (others write to /srv/vault beside it already; gate: listening, or running for 1 s)
+            = worker  unchanged
+            ! api has no health check and no published port: it only has to listen on a port, or run for 1 s
+            7 steps; undone by itself until step 5 (stop shop-api-1)
+            1                create shop-api-1.d7
+            2   <-1          start shop-api-1.d7
+            3   <-2          gate shop-api-1.d7
+            4   <-3          watch shop-api-1.d7 for 5 s
+            5   <-4          stop shop-api-1
+            6   <-5          rename shop-api-1 to shop-api-1.d1
+            7   <-6          rename shop-api-1.d7 to shop-api-1
+        "#]],
+    );
+}
+
+/// Whoever looks after a database writes to its folder too.
+#[test]
+fn a_folder_of_a_database_has_one_writer_whoever_else_writes_there() {
+    check(
+        r#"
+        services:
+          db: { image: "postgres:2", restart: always, volumes: ["/srv/pg:/var/lib/postgresql/data"] }
+          keeper: { image: "keeper:2", restart: always, volumes: ["/srv/pg:/pg"] }
+        ---
+        shop-db-1 d=1 image=postgres:1
+        shop-keeper-1 d=1 image=keeper:1
+    "#,
+        expect![[r#"
+            ~ db      postgres:1 → postgres:2  image changed  stop-first  (writes to /srv/pg; gate: listening, or running for 1 s)
+            ~ keeper  keeper:1 → keeper:2      image changed  stop-first  (writes to /srv/pg; gate: listening, or running for 1 s)
+            ! db has no health check and no published port: it only has to listen on a port, or run for 1 s
+            ! keeper has no health check and no published port: it only has to listen on a port, or run for 1 s
+            ! db is down while it restarts (writes to /srv/pg)
+            ! keeper is down while it restarts (writes to /srv/pg)
+            13 steps; undone by itself until step 10 (rename shop-db-1 to shop-db-1.d1)
+            1                create shop-db-1.d7
+            2                create shop-keeper-1.d7
+            3   <-1,2        stop shop-keeper-1
+            4   <-1,2        stop shop-db-1
+            5   <-1,4        start shop-db-1.d7
+            6   <-5          gate shop-db-1.d7
+            7   <-2,3        start shop-keeper-1.d7
+            8   <-7          gate shop-keeper-1.d7
+            9   <-6,8        watch shop-db-1.d7 shop-keeper-1.d7 for 5 s
+            10  <-9          rename shop-db-1 to shop-db-1.d1
+            11  <-10         rename shop-db-1.d7 to shop-db-1
+            12  <-9          rename shop-keeper-1 to shop-keeper-1.d1
+            13  <-12         rename shop-keeper-1.d7 to shop-keeper-1
+        "#]],
+    );
+}

@@ -9,18 +9,23 @@ use shiplap_execute::app::{Choice, Intent, OnInterrupted, Report, Request, Sourc
 use shiplap_execute::{Cancel, KeepFailed};
 use shiplap_model::{Outcome, Plan, Scope};
 
+use shiplap_config::Approval;
 use shiplap_plan::Standby;
 
-use super::{Exit, Format, Opened, opened, pairs, refuse, request, scope, source, unsupported};
+use super::{
+    Exit, Format, Opened, opened, pairs, promote, refuse, request, scope, source_to_deploy,
+    unsupported,
+};
 use crate::cli::{
     Carry, DeployArgs, DownArgs, ProjectArgs, ResumeArgs, RollbackArgs, ScaleArgs, ServicesArgs,
     Way,
 };
 use crate::output::progress::{Printer, say};
 use crate::output::report;
+use crate::secrets::Missing;
 
 pub async fn deploy(project: &ProjectArgs, args: &DeployArgs, format: Format) -> Exit {
-    let Opened { source, settings } = match opened(project).await {
+    let Opened { source, settings } = match opened(project, Missing::Make).await {
         Ok(opened) => opened,
         Err(exit) => return exit,
     };
@@ -29,8 +34,12 @@ pub async fn deploy(project: &ProjectArgs, args: &DeployArgs, format: Format) ->
         Err(exit) => return exit,
     };
     unsupported::warn(&source);
+    let mut request = request;
+    request.approved_by.clone_from(&args.approve);
+    request.requirements = settings.as_ref().map(promote::requirements).unwrap_or_default();
+    let approval = settings.as_ref().map(promote::approval).unwrap_or_default();
     let order = Order::Reach(&Intent::Deploy(&source));
-    let exit = carry(&order, request, &args.carry, Some(&source), format).await;
+    let exit = carry(&order, request, &args.carry, approval, Some(&source), format).await;
     super::env::prune::in_background();
     exit
 }
@@ -54,23 +63,25 @@ pub async fn rollback(project: &ProjectArgs, args: &RollbackArgs, format: Format
             exit => exit,
         };
     }
-    carry(&Order::Reach(&intent), request, &args.carry, None, format).await
+    carry(&Order::Reach(&intent), request, &args.carry, Approval::None, None, format).await
 }
 
 pub async fn restart(project: &ProjectArgs, args: &ServicesArgs, format: Format) -> Exit {
-    let (source, request) = match (source(project).await, plain(&args.services, &args.carry)) {
-        (Ok(source), Ok(request)) => (source, request),
-        (Err(exit), _) | (_, Err(exit)) => return exit,
-    };
+    let (source, request) =
+        match (source_to_deploy(project).await, plain(&args.services, &args.carry)) {
+            (Ok(source), Ok(request)) => (source, request),
+            (Err(exit), _) | (_, Err(exit)) => return exit,
+        };
     let intent = Intent::Restart(&source);
-    carry(&Order::Reach(&intent), request, &args.carry, Some(&source), format).await
+    carry(&Order::Reach(&intent), request, &args.carry, Approval::None, Some(&source), format).await
 }
 
 pub async fn scale(project: &ProjectArgs, args: &ScaleArgs, format: Format) -> Exit {
-    let (source, wanted) = match (source(project).await, pairs(&args.replicas, "SERVICE=NUMBER")) {
-        (Ok(source), Ok(pairs)) => (source, pairs),
-        (Err(exit), _) | (_, Err(exit)) => return exit,
-    };
+    let (source, wanted) =
+        match (source_to_deploy(project).await, pairs(&args.replicas, "SERVICE=NUMBER")) {
+            (Ok(source), Ok(pairs)) => (source, pairs),
+            (Err(exit), _) | (_, Err(exit)) => return exit,
+        };
     let mut replicas = BTreeMap::new();
     for (service, number) in wanted {
         let Ok(number) = number.parse::<u32>() else {
@@ -84,7 +95,7 @@ pub async fn scale(project: &ProjectArgs, args: &ScaleArgs, format: Format) -> E
         Err(exit) => return exit,
     };
     let intent = Intent::Scale { source: &source, replicas };
-    carry(&Order::Reach(&intent), request, &args.carry, Some(&source), format).await
+    carry(&Order::Reach(&intent), request, &args.carry, Approval::None, Some(&source), format).await
 }
 
 pub async fn down(project: &ProjectArgs, args: &DownArgs, format: Format) -> Exit {
@@ -93,7 +104,8 @@ pub async fn down(project: &ProjectArgs, args: &DownArgs, format: Format) -> Exi
         (Err(exit), _) | (_, Err(exit)) => return exit,
     };
     let intent = Intent::Down { scope, source: source.as_ref(), volumes: args.volumes };
-    carry(&Order::Reach(&intent), request, &args.carry, source.as_ref(), format).await
+    carry(&Order::Reach(&intent), request, &args.carry, Approval::None, source.as_ref(), format)
+        .await
 }
 
 /// A request that says no more than which services, and how long things may take.
@@ -118,11 +130,11 @@ pub async fn resume(project: &ProjectArgs, args: &ResumeArgs, format: Format) ->
         Ok(request) => request,
         Err(exit) => return exit,
     };
-    carry(&Order::Resume(scope, choice), request, &args.carry, None, format).await
+    carry(&Order::Resume(scope, choice), request, &args.carry, Approval::None, None, format).await
 }
 
 /// What is to be carried out.
-enum Order<'a> {
+pub enum Order<'a> {
     Reach(&'a Intent<'a>),
     Resume(Scope, Choice),
 }
@@ -152,10 +164,11 @@ fn policy(way: Way) -> OnInterrupted {
     }
 }
 
-async fn carry(
+pub async fn carry(
     order: &Order<'_>,
     mut request: Request,
     carry: &Carry,
+    approval: Approval,
     source: Option<&Source>,
     format: Format,
 ) -> Exit {
@@ -163,9 +176,21 @@ async fn carry(
     request.message.clone_from(&carry.message);
     request.standby = if carry.standby.is_zero() { Standby::Stopped } else { Standby::Frozen };
     request.keep_failed = if carry.keep_failed { KeepFailed::Yes } else { KeepFailed::No };
-    if !carry.yes && !std::io::stdin().is_terminal() {
+    let named = request.approved_by.is_some();
+    let yes = match approval {
+        Approval::None => carry.yes || named,
+        Approval::Required => named,
+    };
+    if !yes && !std::io::stdin().is_terminal() {
         eprintln!("error[usage]: there is no terminal to ask on");
-        eprintln!("  = help: look at `shiplap plan` first, then add --yes");
+        match approval {
+            Approval::None => {
+                eprintln!("  = help: look at `shiplap plan` first, then add --yes");
+            }
+            Approval::Required => {
+                eprintln!("  = help: this environment asks for approval: --approve NAME");
+            }
+        }
         return Exit::Usage;
     }
     let printer = Arc::new(Printer::new());
@@ -173,6 +198,9 @@ async fn carry(
         Ok((app, _)) => app,
         Err(error) => return refuse(&error, source),
     };
+    if approval == Approval::Required && !named {
+        request.approved_by = Some(app.who.clone());
+    }
     tokio::spawn(interrupts(app.cancel.clone()));
     let show = |plan: &Plan| {
         printer.expect(plan);
@@ -185,7 +213,6 @@ async fn carry(
     };
     let approve = |plan: &Plan| {
         show(plan);
-        let yes = carry.yes;
         async move { yes || ask().await }
     };
     let result = match order {

@@ -1,10 +1,15 @@
 //! `check`: everything that is wrong with the files, or deserves a second thought.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 use shiplap_compose::{Diagnostic, Severity, advise};
+use shiplap_execute::app::{Source, UsedSecret};
+use shiplap_secrets::magic::Recipe;
 
 use super::{Exit, Format};
 use crate::cli::{CheckArgs, ProjectArgs};
+use crate::secrets::Missing;
 
 pub async fn check(project: &ProjectArgs, args: &CheckArgs, format: Format) -> Exit {
     let (name, found) = match environments(project) {
@@ -44,11 +49,11 @@ fn environments(project: &ProjectArgs) -> Result<Option<(String, Vec<String>)>, 
 
 /// Everything about one environment: its files, its routes, what it makes of the project.
 async fn one(project: &ProjectArgs) -> (Option<String>, Vec<Diagnostic>) {
-    match crate::load::open(project).await {
-        Ok(opened) => {
-            let loaded = opened.source.loaded;
+    match crate::load::open(project, Missing::Pretend).await.map(|opened| opened.source) {
+        Ok(Source { loaded, secrets, .. }) => {
             let mut found = loaded.warnings.clone();
             found.extend(advise(&loaded));
+            found.extend(in_the_clear(&loaded.environment, &secrets));
             (Some(loaded.project.name), found)
         }
         Err(problems) => (None, problems),
@@ -74,6 +79,41 @@ fn together(all: Vec<(&str, Vec<Diagnostic>)>) -> Vec<Diagnostic> {
             false => diagnostic.help(format!("of {} only", of.join(", "))),
         })
         .collect()
+}
+
+/// Names that end so stand for secrets.
+const TELLING: [&str; 7] =
+    ["PASSWORD", "PASSWD", "_PASS", "SECRET", "TOKEN", "_KEY", "CREDENTIALS"];
+
+/// Variables of `.env` files that the store would keep better. What comes from the process is in no
+/// file that we know of, and what the store has does not come from a file.
+fn in_the_clear(
+    environment: &BTreeMap<String, String>,
+    secrets: &BTreeMap<String, UsedSecret>,
+) -> Option<Diagnostic> {
+    let is_in_file = |name: &str, value: &str| {
+        let process = std::env::var(name).is_ok_and(|process| process == value);
+        !process && !value.is_empty() && !secrets.contains_key(name)
+    };
+    let is_telling = |name: &str| {
+        let upper = name.to_ascii_uppercase();
+        // Those that are generated are never in a file.
+        TELLING.iter().any(|end| upper.ends_with(end)) && Recipe::of(name).is_none()
+    };
+    let names: Vec<&str> = environment
+        .iter()
+        .filter(|(name, value)| is_telling(name) && is_in_file(name, value))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    let list = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let advice = Diagnostic::new(
+        Severity::Advice,
+        "secrets/in-the-clear",
+        format!("a file of variables holds what sounds like secrets: {list}"),
+    );
+    let help =
+        format!("`shiplap secrets import FILE --only {}` keeps them encrypted", names.join(","));
+    (!names.is_empty()).then(|| advice.help(help))
 }
 
 fn count(found: &[Diagnostic], severity: Severity) -> usize {
@@ -129,6 +169,20 @@ mod tests {
         let found =
             together(vec![("prod", vec![both.clone()]), ("dev", vec![both.clone(), one.clone()])]);
         assert_eq!(found, [both, one.help("of dev only")]);
+    }
+
+    #[test]
+    fn variables_of_files_that_sound_like_secrets_are_named() {
+        let environment =
+            ["DB_PASSWORD", "API_KEY", "KEYBOARD", "SERVICE_PASSWORD_DB", "STORED_TOKEN"];
+        let environment = environment.map(|name| (name.to_owned(), "hush".to_owned())).into();
+        let stored = UsedSecret { version: 1, content: Default::default() };
+        let secrets = [("STORED_TOKEN".to_owned(), stored)].into();
+        let advice = in_the_clear(&environment, &secrets).unwrap().to_string();
+        assert!(advice.contains("`API_KEY`, `DB_PASSWORD`\n"), "{advice}");
+        assert!(advice.contains("--only API_KEY,DB_PASSWORD"), "{advice}");
+        assert!(!advice.contains("hush"), "{advice}");
+        assert_eq!(in_the_clear(&Default::default(), &Default::default()), None);
     }
 
     #[test]

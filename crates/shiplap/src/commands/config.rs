@@ -13,7 +13,7 @@ pub async fn config(project: &ProjectArgs, args: &ConfigArgs, json: bool) -> Exi
     {
         return exit;
     }
-    let mut request = match crate::load::files_request(project) {
+    let mut request = match crate::load::request_to_show(project).await {
         Ok(request) => request,
         Err(diagnostics) => {
             show_diagnostics(&diagnostics);
@@ -55,19 +55,17 @@ async fn environment(
     args: &ConfigArgs,
     options: &ConfigOptions,
 ) -> Option<Exit> {
-    match crate::load::settings(project) {
-        Ok(None) => return None,
-        Ok(Some(_)) => {}
+    let (shown, warnings) = match crate::load::project_to_show(project).await {
+        Ok(found) => found?,
         Err(diagnostics) => {
             show_diagnostics(&diagnostics);
             return Some(Exit::Failed);
         }
-    }
-    let opened = match super::opened(project).await {
-        Ok(opened) => opened,
-        Err(exit) => return Some(exit),
     };
-    match render_project(&opened.source.loaded.project, options) {
+    for warning in &warnings {
+        eprintln!("{warning}");
+    }
+    match render_project(&shown, options) {
         Ok(text) => {
             let text = text?;
             if !args.quiet {

@@ -10,9 +10,10 @@ use super::{Exit, Format, Opened, opened, refuse, request, scope, unsupported, w
 use crate::cli::{HistoryArgs, PlanArgs, ProjectArgs};
 use crate::output::limited::Limited;
 use crate::output::{history, interrupted, status};
+use crate::secrets::Missing;
 
 pub async fn plan(project: &ProjectArgs, args: &PlanArgs, format: Format) -> Exit {
-    let Opened { source, settings } = match opened(project).await {
+    let Opened { source, settings } = match opened(project, Missing::Pretend).await {
         Ok(opened) => opened,
         Err(exit) => return exit,
     };
@@ -21,6 +22,8 @@ pub async fn plan(project: &ProjectArgs, args: &PlanArgs, format: Format) -> Exi
         Err(exit) => return exit,
     };
     unsupported::warn(&source);
+    let requirements = settings.as_ref().map(super::promote::requirements).unwrap_or_default();
+    let request = Request { requirements, ..request };
     let intent = Intent::Deploy(&source);
     match show_plan(&intent, &request, Some(&source), format, args.steps).await {
         Exit::Pending if !args.exit_code => Exit::Done,
@@ -75,7 +78,7 @@ pub async fn status(project: &ProjectArgs, format: Format) -> Exit {
     if let Some(exit) = super::env::overview(project, format).await {
         return exit;
     }
-    let Opened { source, settings } = match opened(project).await {
+    let Opened { source, settings } = match opened(project, Missing::Pretend).await {
         Ok(opened) => opened,
         Err(exit) => return exit,
     };

@@ -1,5 +1,6 @@
 //! Deployments.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
@@ -101,6 +102,10 @@ pub fn one_text(deployment: &Deployment, journal: &Journal) -> String {
         time::moment(deployment.started_ms),
         state(deployment)
     );
+    let approved = deployment.request.as_ref().and_then(|request| request.approved_by.as_ref());
+    if let Some(name) = approved {
+        let _ = writeln!(text, "approved by: {name}");
+    }
     if let Some(message) = &deployment.message {
         let _ = writeln!(text, "why: {message}");
     }
@@ -126,6 +131,11 @@ pub fn one_text(deployment: &Deployment, journal: &Journal) -> String {
         })
         .collect();
     text.push_str(&columns(&rows));
+    if let Some(secrets) = versions(deployment) {
+        let list: Vec<String> =
+            secrets.iter().map(|(name, version)| format!("{name} {version}")).collect();
+        let _ = writeln!(text, "secrets, by version: {}", list.join(", "));
+    }
     let mut rows = Vec::new();
     for fact in &journal.facts {
         match fact {
@@ -139,6 +149,12 @@ pub fn one_text(deployment: &Deployment, journal: &Journal) -> String {
     }
     text.push_str(&columns(&rows));
     text
+}
+
+/// Which versions of which secrets it was made with, if any.
+fn versions(deployment: &Deployment) -> Option<&BTreeMap<String, u32>> {
+    let request = deployment.request.as_ref();
+    request.map(|request| &request.secrets).filter(|secrets| !secrets.is_empty())
 }
 
 fn step_row(deployment: &Deployment, entry: &JournalEntry) -> Option<Vec<String>> {
@@ -184,6 +200,7 @@ pub fn one_json(deployment: &Deployment, journal: &Journal) -> Value {
     let mut document = brief(deployment);
     document["version"] = json!(1);
     document["plan"] = deployment.plan.clone();
+    document["secrets"] = json!(versions(deployment).cloned().unwrap_or_default());
     let line = |(attempt, entry): (usize, &JournalEntry)| {
         let mut line = json!(entry);
         line["attempt"] = json!(attempt);

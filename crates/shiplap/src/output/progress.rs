@@ -52,6 +52,7 @@ impl Reporter for Printer {
                 let reason = reason.replace('\n', "\n             ");
                 self.line(step.0, &format!("{what} failed: {reason}"));
             }
+            Event::Output { step, line } => self.line(step.0, &format!("| {}", line.trim_end())),
             Event::Waiting { step, on } => self.line(step.0, &format!("… {on}")),
             Event::Undone { step, what } => self.line(step.0, &format!("undo: {what}")),
             Event::Unwinding { .. } => say("going back to the release before\n"),

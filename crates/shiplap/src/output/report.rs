@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
-use shiplap_execute::app::{Choice, OnInterrupted, Report};
+use shiplap_execute::app::{Choice, JobEnd, OnInterrupted, Report};
 use shiplap_model::{Goal, Outcome};
 
 use super::time;
@@ -28,6 +28,7 @@ pub fn text(report: &Report) -> String {
     let before = match report.plan.goal {
         Goal::Withdraw => "what ran before it serves",
         Goal::Deploy
+        | Goal::Promote { .. }
         | Goal::Rollback { .. }
         | Goal::Restart
         | Goal::Scale
@@ -58,6 +59,19 @@ pub fn text(report: &Report) -> String {
         let first = reason.lines().next().unwrap_or_default();
         let _ = writeln!(text, "reason: {first}");
     }
+    if report.outcome != Outcome::Done {
+        for (job, end) in &report.jobs {
+            let what = match end {
+                JobEnd::NotRun => "was not run: no data was changed by it",
+                JobEnd::Failed => {
+                    "had begun and did not end well: what it had changed in data by then stays, \
+                     unless it took it back itself"
+                }
+                JobEnd::Done => "has run: what it changed in data stays",
+            };
+            let _ = writeln!(text, "job {job} {what}");
+        }
+    }
     for left in &report.left {
         let _ = writeln!(text, "! left: {left}");
     }
@@ -81,6 +95,14 @@ pub fn json(report: &Report) -> Value {
         },
         "reason": report.reason,
         "left": report.left,
+        "jobs": report.jobs.iter().map(|(job, end)| {
+            let end = match end {
+                JobEnd::NotRun => "not-run",
+                JobEnd::Failed => "failed",
+                JobEnd::Done => "done",
+            };
+            (job.clone(), end.into())
+        }).collect::<serde_json::Map<String, Value>>(),
         "taken_over_by": report.taken_over_by,
         "resumed": report.resumed.map(|(choice, direction)| json!({
             "asked": asked(choice),

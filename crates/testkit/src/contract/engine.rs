@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shiplap_model::{
-    AnonymousVolumes, ContainerState, CreateReplica, DEPLOYMENT, Desired, Engine, EngineError,
-    EngineErrorKind, EngineNetwork, EngineVolume, Mark, MarkStanding, Scope,
+    AnonymousVolumes, ContainerState, CreateReplica, Created, DEPLOYMENT, Desired, Engine,
+    EngineError, EngineErrorKind, EngineNetwork, EngineVolume, GENERATION, Mark, MarkStanding,
+    Scope,
 };
 
 /// An engine, and a project that nobody else has on it.
@@ -37,6 +38,7 @@ macro_rules! engine_contract {
             $ground,
             [
                 making_a_container_that_exists_returns_it,
+                what_another_lease_made_and_never_started_is_made_anew,
                 making_a_container_of_a_taken_name_is_a_conflict,
                 a_made_container_does_not_run,
                 starting_a_running_container_is_no_error,
@@ -76,7 +78,11 @@ macro_rules! engine_contract {
 
 impl Ground {
     async fn make(&self) -> String {
-        self.engine.create(&self.desired, &self.api).await.unwrap()
+        self.create(&self.api).await.id().to_owned()
+    }
+
+    async fn create(&self, replica: &CreateReplica) -> Created {
+        self.engine.create(&self.desired, replica).await.unwrap()
     }
 
     async fn run(&self) -> String {
@@ -130,10 +136,26 @@ fn is_ended(state: Option<ContainerState>) -> bool {
 
 /// `create`: an existing container of that name and the same labels is what was asked for.
 pub async fn making_a_container_that_exists_returns_it(ground: &Ground) {
-    let id = ground.make().await;
-    assert_eq!(ground.make().await, id);
+    let made = ground.create(&ground.api).await;
+    let Created::Made(id) = made else { panic!("{made:?}: there was none") };
+    assert_eq!(ground.create(&ground.api).await, Created::Found(id.clone()));
     ground.engine.start(&id).await.unwrap();
-    assert_eq!(ground.make().await, id);
+    assert_eq!(ground.create(&ground.api).await, Created::Found(id));
+}
+
+/// `create`: whoever made it may still remove it, unless it has run.
+pub async fn what_another_lease_made_and_never_started_is_made_anew(ground: &Ground) {
+    let of_lease = |generation: &str| {
+        let mut replica = ground.api.clone();
+        replica.labels.insert(GENERATION.to_owned(), generation.to_owned());
+        replica
+    };
+    let first = ground.create(&of_lease("1")).await;
+    let second = ground.create(&of_lease("2")).await;
+    let Created::Made(id) = second else { panic!("{second:?} instead of a new one") };
+    assert_eq!(ground.state(first.id()).await, None);
+    ground.engine.start(&id).await.unwrap();
+    assert_eq!(ground.create(&of_lease("3")).await, Created::Found(id));
 }
 
 /// `create`: one of another deployment is not.
@@ -349,7 +371,7 @@ pub async fn removing_a_network_twice_is_no_error(ground: &Ground) {
 /// `remove_network`: one that is used is a conflict.
 pub async fn removing_a_network_that_is_used_is_a_conflict(ground: &Ground) {
     ground.engine.create_network(&ground.network).await.unwrap();
-    let id = ground.engine.create(&ground.desired, &ground.linked).await.unwrap();
+    let id = ground.create(&ground.linked).await.id().to_owned();
     ground.engine.start(&id).await.unwrap();
     let removed = ground.engine.remove_network(&ground.network.name).await;
     fails_as(removed, EngineErrorKind::Conflict);

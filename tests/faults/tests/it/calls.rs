@@ -90,52 +90,65 @@ fn connection_cut_after_a_change() {
     spoiled(UPDATE, "cutu", fault, Treatment::CutAfter);
 }
 
-#[test]
-fn every_call_is_slow() {
+fn slow(shape: Shape) {
     if Extent::of_this_run() == Extent::Sample {
         return skip("takes minutes: `make test-faults` runs it").unwrap_or(());
     }
-    let fault = "every call takes 2 s longer";
-    for shape in [UPDATE, HOLD] {
-        let Some((mut scene, proxy)) = scene(shape, "slow", fault) else { return };
-        proxy.treat(|_| Treatment::Delay(SLOW));
-        let deployer = scene.start(&[("DOCKER_HOST", &proxy.address())]);
-        scene.end_of(deployer, "all calls");
-        scene.recorder.seen.faults += proxy.spoiled();
-        scene.close();
-    }
+    let Some((mut scene, proxy)) = scene(shape, "slow", "every call takes 2 s longer") else {
+        return;
+    };
+    proxy.treat(|_| Treatment::Delay(SLOW));
+    let deployer = scene.start(&[("DOCKER_HOST", &proxy.address())]);
+    scene.end_of(deployer, "all calls");
+    scene.recorder.seen.faults += proxy.spoiled();
+    scene.close();
 }
 
 #[test]
-fn socket_is_gone_for_a_while() {
+fn every_call_is_slow() {
+    slow(UPDATE);
+}
+
+#[test]
+fn every_call_is_slow_while_requests_are_held() {
+    slow(HOLD);
+}
+
+fn gone(shape: Shape, steps: &[&'static str]) {
     let away = match Extent::of_this_run() {
         Extent::Sample => Duration::from_secs(3),
         Extent::All => Duration::from_secs(30),
     };
     let fault = format!("the socket is gone for {} s", away.as_secs());
-    for (shape, steps) in
-        [(UPDATE, &["create", "gate", "switch", "watch"][..]), (HOLD, &["stop", "gate"][..])]
-    {
-        // Nobody can start a replica while the engine is away, and a request is held for 30 s.
-        let holds_too_long = shape.name == HOLD.name && away >= Duration::from_secs(20);
-        let promise = if holds_too_long { PROMISE_WHILE_HELD } else { PROMISE };
-        let Some((mut scene, proxy)) = promised(shape, "gone", &fault, promise) else { return };
-        if holds_too_long {
-            scene.tolerate(Tolerance::WhatBrokeHadThem);
-        }
-        for step in pick(steps.to_vec(), 1) {
-            proxy.treat(|_| Treatment::Pass);
-            let number = scene.next();
-            let mut deployer = scene.start(&[("DOCKER_HOST", &proxy.address())]);
-            if scene.reaches(number, step, "started", &mut deployer) {
-                proxy.vanish();
-                std::thread::sleep(away);
-                proxy.listen();
-                scene.recorder.seen.faults += 1;
-            }
-            scene.end_of(deployer, &format!("at {step}"));
-            scene.stage.lab.end_background();
-        }
-        scene.close();
+    // Nobody can start a replica while the engine is away, and a request is held for 30 s.
+    let holds_too_long = shape.name == HOLD.name && away >= Duration::from_secs(20);
+    let promise = if holds_too_long { PROMISE_WHILE_HELD } else { PROMISE };
+    let Some((mut scene, proxy)) = promised(shape, "gone", &fault, promise) else { return };
+    if holds_too_long {
+        scene.tolerate(Tolerance::WhatBrokeHadThem);
     }
+    for step in pick(steps.to_vec(), 1) {
+        proxy.treat(|_| Treatment::Pass);
+        let number = scene.next();
+        let mut deployer = scene.start(&[("DOCKER_HOST", &proxy.address())]);
+        if scene.reaches(number, step, "started", &mut deployer) {
+            proxy.vanish();
+            std::thread::sleep(away);
+            proxy.listen();
+            scene.recorder.seen.faults += 1;
+        }
+        scene.end_of(deployer, &format!("at {step}"));
+        scene.stage.lab.end_background();
+    }
+    scene.close();
+}
+
+#[test]
+fn socket_is_gone_for_a_while() {
+    gone(UPDATE, &["create", "gate", "switch", "watch"]);
+}
+
+#[test]
+fn socket_is_gone_for_a_while_with_requests_held() {
+    gone(HOLD, &["stop", "gate"]);
 }

@@ -56,6 +56,8 @@ struct Death {
     begun: bool,
     /// Whether it had come to its end.
     over: bool,
+    /// What it had said until then.
+    said: String,
 }
 
 /// A stage with all that disturbs it and looks at it.
@@ -209,10 +211,7 @@ impl Matrix {
             Next::Resume if death.over || is_new => new,
             Next::Resume => old,
         };
-        let mut inspection = self.stage.inspect(came);
-        if death.over {
-            inspection.forgive_marks();
-        }
+        let inspection = self.stage.inspect(came);
         wrong.extend(inspection.wrong);
         let ran = self.stage.job_runs() - jobs;
         if ran > 1 || (came == new && self.stage.shape.job.is_some() && ran != 1) {
@@ -236,7 +235,8 @@ impl Matrix {
             let (number, place) = (death.number, &death.place);
             let wrong = wrong.join("\n    ");
             self.recorder.broke(format!(
-                "deployment {number} killed at {place}, then {next:?}:\n    {wrong}\n{said}"
+                "deployment {number} killed at {place}, then {next:?}:\n    {wrong}\n{}{said}",
+                death.said
             ));
             // What is not answered while things are put in order is nobody's fault.
             drop(self.traffic.take().map(Traffic::end));
@@ -288,7 +288,8 @@ impl Matrix {
             }
             (Point::Call { .. }, None) => (last, false),
         };
-        Death { number, place, hit, begun: self.journal.newest() >= number, over }
+        let begun = self.journal.newest() >= number;
+        Death { number, place, hit, begun, over, said: run.all() }
     }
 
     fn follow(&self, next: Next, target: Standing) -> shiplap_scenarios::Run {

@@ -14,7 +14,7 @@ services:
       update_config: {monitor: "${MONITOR:-200ms}"}
     healthcheck:
       test: [CMD, /app, health, "9000"]
-      interval: 500ms
+      interval: 5s
       timeout: 10s
       retries: 3
       start_period: 3s
@@ -34,7 +34,7 @@ services:
       update_config: {monitor: 200ms}
     healthcheck:
       test: [CMD, /app, health, "8000"]
-      interval: 500ms
+      interval: 5s
       timeout: 10s
       retries: 3
       start_period: 3s
@@ -71,7 +71,7 @@ services:
     deploy: {update_config: {monitor: 200ms}}
     healthcheck:
       test: [CMD, /app, health, "9000"]
-      interval: 500ms
+      interval: 5s
       timeout: 10s
       retries: 3
       start_period: 3s

@@ -18,5 +18,6 @@ mod projects;
 mod resume;
 mod rollback;
 mod secrets;
+mod store;
 mod two;
 mod updates;

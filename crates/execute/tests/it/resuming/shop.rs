@@ -59,6 +59,7 @@ pub fn from(yaml: &str) -> Source {
         environment: ENVIRONMENT.to_owned(),
         routes: Default::default(),
         notes: Vec::new(),
+        secrets: Default::default(),
     }
 }
 

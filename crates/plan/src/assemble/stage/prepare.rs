@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shiplap_model::{
     Action, BuildRequest, ChangeKind, EngineNetwork, EngineVolume, HolderSpec, ImageOrigin,
-    ListenerSpec, Phase, RouteIntent, RouteTarget, StepId,
+    ListenerSpec, Phase, Requirement, RouteIntent, RouteTarget, StepId,
 };
 
 use super::Steps;
@@ -16,6 +16,7 @@ use crate::table;
 
 pub(super) fn prepare(context: &Context<'_>, steps: &mut Steps) -> Vec<StepId> {
     let mut ready = images(context, steps);
+    ready.extend(requirements(context, steps, &ready));
     let barrier = ready.clone();
     let routes = context.new_table().is_some()
         || context.services.iter().any(|(name, service)| {
@@ -83,6 +84,40 @@ pub(super) fn images(context: &Context<'_>, steps: &mut Steps) -> Vec<StepId> {
         ids.push(steps.push(Phase::Prepare, Some(name), action, []));
     }
     ids
+}
+
+/// What must hold before anything is changed, one after the other: a backup before tests have
+/// passed is for nothing. Images are there by then. Where no container is made, nothing is asked.
+fn requirements(context: &Context<'_>, steps: &mut Steps, images: &[StepId]) -> Option<StepId> {
+    let new: BTreeSet<&str> = context
+        .services
+        .values()
+        .filter(|service| service.fresh.iter().any(|f| matches!(f.origin, Origin::Create)))
+        .map(|service| service.spec.image.reference.as_str())
+        .collect();
+    if new.is_empty() {
+        return None;
+    }
+    let is_known = |reference: &str| {
+        let ids = context.services.values().map(|service| &service.spec.image);
+        let id = ids.filter(|image| image.reference == reference).find_map(|i| i.id.as_ref());
+        id.is_some_and(|id| context.observed.containers.iter().any(|c| c.image_id == *id))
+    };
+    let mut last: Option<StepId> = None;
+    for requirement in &context.policy.requirements {
+        let about: Vec<Option<String>> = if requirement.kind.is_per_image() {
+            let new = new.iter().filter(|reference| !is_known(reference));
+            new.map(|reference| Some((*reference).to_owned())).collect()
+        } else {
+            vec![None]
+        };
+        for image in about {
+            let action = Action::Require(Box::new(Requirement { image, ..requirement.clone() }));
+            let after: Vec<StepId> = last.map_or_else(|| images.to_vec(), |last| vec![last]);
+            last = Some(steps.push(Phase::Prepare, None, action, after));
+        }
+    }
+    last
 }
 
 pub(super) fn networks(context: &Context<'_>, steps: &mut Steps, after: &[StepId]) -> Vec<StepId> {

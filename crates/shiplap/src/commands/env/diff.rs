@@ -14,6 +14,7 @@ use crate::cli::ProjectArgs;
 use crate::load::Opened;
 use crate::output::limited::Limited;
 use crate::output::table::columns;
+use crate::secrets::Missing;
 
 /// Stands for the Compose project's name, so that what differs in it alone counts as equal.
 const OWN: &str = "PROJECT";
@@ -55,7 +56,8 @@ pub async fn diff(project: &ProjectArgs, one: &str, other: &str, format: Format)
 }
 
 async fn side(project: &ProjectArgs, name: &str) -> Result<Side, Exit> {
-    let Opened { source, settings } = opened(&crate::load::with_environment(project, name)).await?;
+    let Opened { source, settings } =
+        opened(&crate::load::with_environment(project, name), Missing::Pretend).await?;
     let Some(settings) = settings else { return Err(no_config()) };
     let ledger = SqliteLedger::open(&crate::world::state_dir());
     let ledger = ledger.map_err(|error| refuse(&error.into(), None))?;

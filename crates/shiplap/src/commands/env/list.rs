@@ -3,7 +3,7 @@
 use super::super::{refuse, show_diagnostics};
 use super::{Exit, Format, no_config};
 use crate::cli::ProjectArgs;
-use crate::load::Known;
+use crate::load::Declared;
 use crate::output::environments;
 
 pub async fn list(project: &ProjectArgs, format: Format) -> Exit {
@@ -27,7 +27,7 @@ pub async fn overview(project: &ProjectArgs, format: Format) -> Option<Exit> {
     if known.len() < 2 { None } else { Some(show(name, &known, format).await) }
 }
 
-async fn show(name: String, known: &[Known], format: Format) -> Exit {
+async fn show(name: String, known: &[Declared], format: Format) -> Exit {
     let limits = match crate::limits::from_environment() {
         Ok(limits) => limits,
         Err(exit) => return exit,

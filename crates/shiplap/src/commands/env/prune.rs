@@ -89,12 +89,13 @@ async fn remove(
             "it was deployed, and not to this engine; `shiplap env remove {name}` forgets it"
         ));
     }
-    let intent = Intent::Down { scope, source: None, volumes: true };
+    let intent = Intent::Down { scope: scope.clone(), source: None, volumes: true };
     let request =
         Request { limits, message: Some("its time was over".to_owned()), ..Request::default() };
     let report = app.carry_out(&intent, &request, |_| std::future::ready(true)).await;
     match report {
         Ok(report) if report.outcome == Outcome::Done && report.left.is_empty() => {
+            forget_secrets(&scope)?;
             store.forget(environment).map_err(|error| error.to_string())
         }
         Ok(report) => {
@@ -103,6 +104,19 @@ async fn remove(
         }
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// Takes the secrets of an environment out of use that is gone with its data.
+///
+/// # Errors
+/// When the store cannot be read or written.
+pub fn forget_secrets(scope: &Scope) -> Result<(), String> {
+    let store = crate::secrets::store();
+    let used = store.versions(scope).map_err(|error| error.to_string())?;
+    for name in used.keys() {
+        store.remove(scope, name).map_err(|error| error.to_string())?;
+    }
+    Ok(())
 }
 
 /// Whether it runs according to history while this engine has nothing of it: `DOCKER_HOST` was

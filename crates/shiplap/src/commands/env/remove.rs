@@ -1,8 +1,10 @@
 //! `env remove`: an environment is taken down and, if it is in no file, forgotten.
 
 use clap::Args;
+use shiplap_model::Scope;
 
 use super::super::{carry, show_diagnostics};
+use super::prune::forget_secrets;
 use super::{Exit, Format, no_config};
 use crate::cli::{Carry, DownArgs, ProjectArgs};
 use crate::ephemeral::{Ephemeral, Store};
@@ -12,7 +14,7 @@ use crate::ephemeral::{Ephemeral, Store};
 pub struct RemoveArgs {
     /// Its name
     pub name: String,
-    /// Remove its volumes too: their data is lost
+    /// Remove its volumes too, and its secrets if it is in no file: their data is lost
     #[arg(short = 'v', long)]
     pub volumes: bool,
     #[command(flatten)]
@@ -51,7 +53,15 @@ pub async fn remove(project: &ProjectArgs, args: &RemoveArgs, format: Format) ->
         return exit;
     }
     match ephemeral {
-        Some(ephemeral) => forget(&ephemeral),
+        Some(ephemeral) => {
+            if args.volumes
+                && let Err(error) = secrets_go(&ephemeral).await
+            {
+                eprintln!("error[secrets/store]: the secrets of `{name}` are still there: {error}");
+                return Exit::Failed;
+            }
+            forget(&ephemeral)
+        }
         None => {
             let file = config.path().display();
             eprintln!("`{name}` is still in {file}: delete it there if it is not to come back");
@@ -74,6 +84,13 @@ async fn without_base(project: &ProjectArgs, ephemeral: &Ephemeral) -> ProjectAr
         files: Vec::new(),
         ..project.clone()
     }
+}
+
+/// Takes its secrets out of use: they go with its data.
+async fn secrets_go(ephemeral: &Ephemeral) -> Result<(), String> {
+    let scopes = crate::load::deployed().await;
+    let environment = crate::load::known_in(&scopes, &ephemeral.name, &ephemeral.project_name);
+    forget_secrets(&Scope { project: ephemeral.project_name.clone(), environment })
 }
 
 fn forget(ephemeral: &Ephemeral) -> Exit {

@@ -12,6 +12,7 @@ use crate::cli::ProjectArgs;
 use crate::load::Opened;
 use crate::output::limited::Limited;
 use crate::output::table::columns;
+use crate::secrets::Missing;
 
 pub async fn show(project: &ProjectArgs, name: &str, format: Format) -> Exit {
     match crate::load::config(project) {
@@ -22,7 +23,8 @@ pub async fn show(project: &ProjectArgs, name: &str, format: Format) -> Exit {
             return Exit::Failed;
         }
     }
-    let opened = match opened(&crate::load::with_environment(project, name)).await {
+    let opened = match opened(&crate::load::with_environment(project, name), Missing::Pretend).await
+    {
         Ok(opened) => opened,
         Err(exit) => return exit,
     };

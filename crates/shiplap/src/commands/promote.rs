@@ -1,0 +1,116 @@
+//! `promote`: the very same images in another environment, behind its gates.
+
+use shiplap_config::{Approval, HookSettings, Settings};
+use shiplap_execute::app::{Intent, Promotion, Source, Tests};
+use shiplap_model::{Requirement, RequirementKind, RequirementRun};
+
+use super::carry::{Order, carry};
+use super::{Exit, Format, Opened, opened, show_diagnostics, unsupported};
+use crate::cli::{ProjectArgs, PromoteArgs};
+use crate::secrets::Missing;
+
+/// The service that stands for the container of tests.
+const TESTS: &str = "gate-tests";
+
+pub async fn promote(project: &ProjectArgs, args: &PromoteArgs, format: Format) -> Exit {
+    let from = open(project, &args.from, Missing::Pretend).await;
+    let to = open(project, &args.to, Missing::Make).await;
+    let ((mut from, _), (to, settings)) = match (from, to) {
+        (Ok(from), Ok(to)) => (from, to),
+        (Err(exit), _) | (_, Err(exit)) => return exit,
+    };
+    if args.from == args.to {
+        eprintln!("error[usage]: `{}` cannot be promoted to itself", args.from);
+        return Exit::Usage;
+    }
+    let mut request = match super::request(&Default::default(), &args.carry.limits, Some(&settings))
+    {
+        Ok(request) => request,
+        Err(exit) => return exit,
+    };
+    let tests = match &settings.gates.tests {
+        None => None,
+        Some(job) => {
+            if let Err(diagnostics) =
+                settings.add_tests(TESTS, &mut from.loaded.project, &args.from)
+            {
+                show_diagnostics(&diagnostics);
+                return Exit::Failed;
+            }
+            let limit = job.timeout.unwrap_or(request.limits.job);
+            Some(Tests { service: TESTS.to_owned(), limit })
+        }
+    };
+    request.requirements = requirements(&settings);
+    request.approved_by.clone_from(&args.approve);
+    unsupported::warn(&to);
+    let promotion = Promotion { from: &from, number: args.deployment, to: &to, tests };
+    let intent = Intent::Promote(&promotion);
+    if args.plan {
+        return match super::look::show_plan(&intent, &request, Some(&to), format, args.steps).await
+        {
+            Exit::Pending => Exit::Done,
+            exit => exit,
+        };
+    }
+    let order = Order::Reach(&intent);
+    let exit = carry(&order, request, &args.carry, approval(&settings), Some(&to), format).await;
+    if exit == Exit::Done {
+        tell_versions(&from, &settings);
+    }
+    exit
+}
+
+/// Whether `--yes` alone lets a plan through.
+pub fn approval(settings: &Settings) -> Approval {
+    settings.gates.approval
+}
+
+/// What must hold before a deployment of an environment changes anything.
+pub fn requirements(settings: &Settings) -> Vec<Requirement> {
+    let gates = &settings.gates;
+    let hooks = [
+        (RequirementKind::Signature, &gates.signature),
+        (RequirementKind::Scan, &gates.scan),
+        (RequirementKind::Backup, &gates.backup),
+    ];
+    let requirement = |kind, hook: &HookSettings| Requirement {
+        kind,
+        image: None,
+        run: RequirementRun::Command { words: hook.command.clone(), folder: hook.folder.clone() },
+        limit: hook.timeout,
+    };
+    hooks.into_iter().filter_map(|(kind, hook)| Some(requirement(kind, hook.as_ref()?))).collect()
+}
+
+async fn open(
+    project: &ProjectArgs,
+    name: &str,
+    missing: Missing,
+) -> Result<(Source, Settings), Exit> {
+    let project = ProjectArgs { environment: Some(name.to_owned()), ..project.clone() };
+    let Opened { source, settings } = opened(&project, missing).await?;
+    match settings {
+        Some(settings) => Ok((source, settings)),
+        None => {
+            eprintln!("error[usage]: there is no shiplap.yaml that has environments");
+            eprintln!("  = help: `shiplap init` writes one for what is in this folder");
+            Err(Exit::Usage)
+        }
+    }
+}
+
+/// Versions are variables that files name images by: those of the environment that was promoted from
+/// are written where this one's are kept, so that the next `deploy` from the files is no step back.
+fn tell_versions(from: &Source, settings: &Settings) {
+    let Some(path) = &settings.versions else { return };
+    match crate::versions::update(path, &from.loaded.environment) {
+        Ok(changed) if changed.is_empty() => {}
+        Ok(changed) => eprintln!("{} has {} now", path.display(), changed.join(", ")),
+        Err(error) => eprintln!(
+            "! {} still names the versions from before: {error}; write them there, or the next \
+             deploy goes back to them",
+            path.display()
+        ),
+    }
+}
