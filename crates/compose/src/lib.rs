@@ -54,7 +54,7 @@ pub use discover::{default_file, normal_name};
 pub use dotenv::DotenvError;
 pub use load::load;
 pub use model::Project;
-pub use render::{ConfigOptions, Format, Rendered, View, render_config};
+pub use render::{ConfigOptions, Format, Rendered, View, render_config, render_project};
 pub use request::{Loaded, Request, Tolerance, Trust};
 pub use source::{FileSource, MemoryFiles, OsFiles};
 pub use survey::{Survey, SurveyedService, read_dotenv, survey};

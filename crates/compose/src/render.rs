@@ -129,6 +129,30 @@ pub fn render_config(
     Ok(Rendered { text, warnings: loaded.warnings })
 }
 
+/// Prints a project that something was changed in after it was loaded; nothing of a view that is
+/// not about the project.
+///
+/// # Errors
+/// Services of [`View::Hash`] that there are not.
+pub fn render_project(
+    project: &Project,
+    options: &ConfigOptions,
+) -> Result<Option<String>, Vec<Diagnostic>> {
+    let text = match &options.view {
+        View::Project => {
+            let json = serde_json::to_value(project).unwrap_or(Json::Null);
+            project_text(json, options.format)
+        }
+        View::Services => listed(project.services.keys()),
+        View::Images => images(project),
+        View::Volumes => listed(project.volumes.keys()),
+        View::Networks => listed(project.networks.keys()),
+        View::Hash(services) => hashes(project, services)?,
+        View::Profiles | View::Environment => return Ok(None),
+    };
+    Ok(Some(text))
+}
+
 fn render_raw(
     request: &Request,
     files: &dyn FileSource,

@@ -265,7 +265,8 @@ fn pattern_words(pattern: &str) -> &'static str {
 }
 
 /// Whether a text can be the name of a project or an environment.
-pub(crate) fn is_name(text: &str) -> bool {
+#[must_use]
+pub fn is_name(text: &str) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
     text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
         && text.chars().all(inner)

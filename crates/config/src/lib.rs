@@ -16,10 +16,10 @@ use std::path::{Path, PathBuf};
 use shiplap_compose::document::{Cursor, Document, nearest_word};
 use shiplap_compose::{Diagnostic, FileSource};
 
-pub use check::schema;
+pub use check::{is_name, schema};
 pub use file::{Challenge, Plain, Ports, Sharing};
 pub use project::Shaped;
-pub use routes::{Generated, plain_routes};
+pub use routes::{Generated, address_block, plain_routes};
 pub use settings::{
     AcmeSettings, Approval, Certificates, EntryPoint, GateSettings, HookSettings, JobSettings,
     Settings, Target, TlsSettings,
@@ -76,7 +76,7 @@ impl Config {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let json = without_empty(document.root().to_json());
+        let json = without_empty(with_environments(document.root().to_json()));
         let file: file::File = serde_json::from_value(json).map_err(|error| {
             // The schema comes from the types; what it lets through, they take.
             let message = format!("`{}` cannot be used: {error}", path.display());
@@ -132,6 +132,20 @@ impl Config {
         }
     }
 
+    /// The settings of an environment that is not in the file, made from those of one that is: the
+    /// same, with a Compose project, host ports and hosts of its own.
+    ///
+    /// # Errors
+    /// `config/unknown-environment` where the file has no `base`.
+    pub fn derived(
+        &self,
+        base: &str,
+        name: &str,
+        project: &str,
+    ) -> Result<Settings, Vec<Diagnostic>> {
+        Ok(self.environment(base, project)?.derive(name))
+    }
+
     pub(crate) fn root(&self) -> Cursor<'_> {
         self.document.root()
     }
@@ -162,6 +176,17 @@ impl Config {
         settings::check_entries(self, &mut problems);
         problems
     }
+}
+
+/// An environment of which nothing is said is one all the same.
+fn with_environments(mut json: serde_json::Value) -> serde_json::Value {
+    let environments = json.get_mut("environments").and_then(|all| all.as_object_mut());
+    for environment in environments.into_iter().flat_map(|all| all.values_mut()) {
+        if environment.is_null() {
+            *environment = serde_json::json!({});
+        }
+    }
+    json
 }
 
 /// What is left empty is as if it was not there.

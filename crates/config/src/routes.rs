@@ -15,6 +15,9 @@ use crate::file::{self, Environment, Headers, Plain, Protect, Route, Size};
 use crate::settings::{EntryPoint, bytes, duration};
 use crate::{Settings, htpasswd};
 
+/// What stands for the environment's name.
+const ENVIRONMENT: &str = "{environment}";
+
 /// A route that no file writes down: a Compose file made for Coolify expects it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Generated {
@@ -79,6 +82,10 @@ impl Settings {
                     self.protection(own, &path, files, &mut problems)
                 }
             };
+            if route.host.is_none() && self.is_derived() {
+                // Requests for any host are those of the environment that it is made from.
+                continue;
+            }
             let to = match self.target(route, &index, project) {
                 Ok(to) => to,
                 Err(problem) => {
@@ -132,7 +139,7 @@ impl Settings {
             ..protect
         };
         RouteSpec {
-            host: given.host.as_ref().map(|host| self.fill(host).to_ascii_lowercase()),
+            host: given.host.as_ref().map(|host| self.own_host(host)),
             path: given.path.clone().unwrap_or_else(|| "/".to_owned()),
             entries: entries.into_iter().map(str::to_owned).collect(),
             to,
@@ -148,7 +155,7 @@ impl Settings {
     ) -> Result<RouteTo, Box<Diagnostic>> {
         if let Some(to) = &given.redirect {
             let status = given.status.unwrap_or(308);
-            return Ok(RouteTo::Redirect { to: self.fill(to), exact: false, status });
+            return Ok(RouteTo::Redirect { to: self.own_address(to), exact: false, status });
         }
         let name = given.service.as_deref().unwrap_or_default();
         let at = self.at(&["routes", index, "service"]);
@@ -178,6 +185,43 @@ impl Settings {
                 Err(Box::new(problem.help(format!("`port: {}`", list[0]))))
             }
         }
+    }
+
+    /// A host of the file, as it is called here: an environment that is made from another one puts
+    /// its name in front, unless the file says where it belongs.
+    fn own_host(&self, host: &str) -> String {
+        let filled = self.fill(host).to_ascii_lowercase();
+        if !self.is_derived() || host.contains(ENVIRONMENT) {
+            return filled;
+        }
+        match filled.strip_prefix("*.") {
+            Some(below) => format!("*.{}.{below}", self.name),
+            None => format!("{}.{filled}", self.name),
+        }
+    }
+
+    /// Where a redirect leads: one to a host of the environment's own stays with it.
+    fn own_address(&self, to: &str) -> String {
+        let filled = self.fill(to);
+        let hosts = self.given().routes.iter().filter_map(|route| route.host.as_deref());
+        for host in hosts.filter(|host| !host.contains(ENVIRONMENT)) {
+            for scheme in ["https://", "http://"] {
+                let rest = filled.strip_prefix(scheme).and_then(|rest| rest.strip_prefix(host));
+                if let Some(rest) = rest.filter(|r| r.is_empty() || r.starts_with(['/', ':'])) {
+                    return format!("{scheme}{}{rest}", self.own_host(host));
+                }
+            }
+        }
+        filled
+    }
+
+    /// Routes of the file that an environment made from another one goes without: requests for
+    /// every host can be answered by one only.
+    #[must_use]
+    pub fn left_out_routes(&self) -> Vec<String> {
+        let routes = self.given().routes.iter().filter(|route| route.host.is_none());
+        let path = |route: &Route| format!("*{}", route.path.as_deref().unwrap_or("/"));
+        routes.filter(|_| self.is_derived()).map(path).collect()
     }
 
     fn protection(
@@ -251,6 +295,22 @@ fn with_length(block: &str) -> String {
     }
 }
 
+/// An address or a block of addresses as a block; nothing for another text.
+///
+/// ```text
+/// 192.0.2.7 -> 192.0.2.7/32
+/// ```
+#[must_use]
+pub fn address_block(text: &str) -> Option<String> {
+    let whole = with_length(text);
+    let (address, length) = whole.split_once('/')?;
+    let most = match address.parse::<IpAddr>().ok()? {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 128,
+    };
+    (length.parse::<u8>().ok()? <= most).then_some(whole)
+}
+
 /// What the schema cannot say of routes.
 pub(crate) fn check(here: &Cursor<'_>, given: &Environment, problems: &mut Vec<Diagnostic>) {
     protect(&here.nearest(&["protect"]), &given.protect, problems);
@@ -306,15 +366,7 @@ pub(crate) fn check(here: &Cursor<'_>, given: &Environment, problems: &mut Vec<D
 
 fn protect(at: &Cursor<'_>, given: &Protect, problems: &mut Vec<Diagnostic>) {
     for (index, block) in given.allow.iter().enumerate() {
-        let whole = with_length(block);
-        let fits = whole.split_once('/').is_some_and(|(address, length)| {
-            match (address.parse::<IpAddr>(), length.parse::<u8>()) {
-                (Ok(IpAddr::V4(_)), Ok(length)) => length <= 32,
-                (Ok(IpAddr::V6(_)), Ok(length)) => length <= 128,
-                _ => false,
-            }
-        });
-        if !fits {
+        if address_block(block).is_none() {
             let at = at.nearest(&["allow", &index.to_string()]);
             let message = format!("`{block}` is no block of addresses");
             problems.push(

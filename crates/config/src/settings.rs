@@ -211,6 +211,36 @@ impl Settings {
         }
     }
 
+    /// The same for another environment, which is in no file.
+    pub(crate) fn derive(self, name: &str) -> Self {
+        let domain = self.given().domain.as_ref().map(|domain| fill(domain, &self.project, name));
+        Self {
+            name: name.to_owned(),
+            project_name: format!("{}-{name}", self.project),
+            domain,
+            // The ports of the file are those of the environment that it is made from.
+            ports: match self.ports {
+                Ports::Keep | Ports::Any => Ports::Any,
+                Ports::None => Ports::None,
+            },
+            ..self
+        }
+    }
+
+    /// Whether it is in no file, but made from another environment.
+    #[must_use]
+    pub fn is_derived(&self) -> bool {
+        self.base != self.name
+    }
+
+    /// What becomes of an external volume. One that is made from another environment never writes
+    /// to that one's data unless the file says so.
+    #[must_use]
+    pub fn sharing_of_volume(&self, key: &str) -> Sharing {
+        let usual = if self.is_derived() { Sharing::Own } else { Sharing::Shared };
+        self.volumes.get(key).copied().unwrap_or(usual)
+    }
+
     /// The environments that are declared before this one for the same machine, in order.
     #[must_use]
     pub fn earlier(&self) -> Vec<Self> {

@@ -23,8 +23,10 @@ mod ping;
 mod registry;
 mod resources;
 mod streams;
+mod summary;
 
 pub use endpoint::Endpoint;
 pub use engine::DockerEngine;
 pub use error::from_bollard;
 pub use streams::{LogChunk, LogOptions, Terminal, TerminalExec};
+pub use summary::Summary;

@@ -4,6 +4,7 @@ mod binding;
 mod claim;
 mod deploy;
 mod desired;
+mod hold;
 mod images;
 mod interrupted;
 mod promote;

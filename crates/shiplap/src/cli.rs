@@ -7,6 +7,9 @@ use clap::{Args, Parser, Subcommand};
 use shiplap_model::Limit;
 
 pub use crate::commands::data::DataCommand;
+pub use crate::commands::env::EnvCommand;
+pub use crate::commands::init::InitArgs;
+pub use crate::commands::maintenance::MaintenanceCommand;
 pub use crate::commands::secrets::SecretsCommand;
 
 /// Deploys Docker Compose projects with no failed request.
@@ -52,7 +55,7 @@ pub struct ProjectArgs {
     )]
     pub environment: Option<String>,
     /// The configuration [default: shiplap.yaml here, or in a folder above]
-    #[arg(long = "config-file", id = "config-file", global = true, value_name = "FILE")]
+    #[arg(long = "config-file", global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Folder that relative paths start from
     #[arg(long, global = true, value_name = "DIR")]
@@ -73,8 +76,15 @@ pub enum Command {
     Promote(PromoteArgs),
     /// Go back to an earlier deployment: its images, configuration and environment
     Rollback(RollbackArgs),
-    /// Take up a deployment that did not end: on, back, or leave it as it is
+    /// Take up a deployment that did not end: on, back, or leave it as it is; or let requests go on
+    /// that `pause` holds
     Resume(ResumeArgs),
+    /// Hold requests from outside until `resume`, say for a backup: none is lost within the limit
+    /// `hold`
+    Pause(LimitArgs),
+    /// Answer everybody with 503 and a page, or stop doing so
+    #[command(subcommand)]
+    Maintenance(MaintenanceCommand),
     /// Show what is running
     Status,
     /// Show live how much each service answers, of all that the edge routes to
@@ -110,8 +120,12 @@ pub enum Command {
     Prune(PruneArgs),
     /// Print the normalised project, as `docker compose config` does
     Config(ConfigArgs),
-    /// Check the files, and advise about what has cost people a night
+    /// Check the files, shiplap.yaml too, and advise about what has cost people a night
     Check(CheckArgs),
+    /// Write a shiplap.yaml for what is in this folder
+    Init(InitArgs),
+    /// Print the JSON Schema of shiplap.yaml, for editors
+    Schema,
     /// Keep values that nobody else may see: encrypted, by environment, version by version
     #[command(subcommand)]
     Secrets(SecretsCommand),
@@ -468,20 +482,6 @@ fn interval(text: &str) -> Result<Duration, String> {
     if time < Duration::from_millis(100) { Err("at least 100ms".to_owned()) } else { Ok(time) }
 }
 
-/// `env`.
-#[derive(Debug, Clone, Subcommand)]
-pub enum EnvCommand {
-    /// Test that environments on one engine are separate: look at what they share, and try to get
-    /// from one to the other
-    Verify(crate::commands::verify::VerifyArgs),
-    /// Try what the words say (the containers of `verify` run this)
-    #[command(hide = true)]
-    Probe {
-        /// `connect:ADDRESS:PORT` and `name:NAME`
-        words: Vec<String>,
-    },
-}
-
 /// `edge`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum EdgeCommand {
@@ -508,9 +508,9 @@ pub enum EdgeCommand {
     Work,
 }
 
-/// Reads `500ms`, `30s`, `2m`, `1h30m`, `0`.
+/// Reads `500ms`, `30s`, `2m`, `1h30m`, `3d`, `0`.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("`{text}` is not a duration such as 500ms, 30s or 2m");
+    let wrong = || format!("`{text}` is not a duration such as 500ms, 30s, 2m or 3d");
     if text == "0" {
         return Ok(Duration::ZERO);
     }
@@ -526,6 +526,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
             "s" => Duration::from_secs(1),
             "m" => Duration::from_secs(60),
             "h" => Duration::from_secs(3600),
+            "d" => Duration::from_secs(24 * 3600),
             _ => return Err(wrong()),
         };
         total += unit * amount;
@@ -544,10 +545,83 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// Its help, and those of all below it, each under its name.
+    fn helps(command: &mut clap::Command, name: &str, found: &mut Vec<(String, String)>) {
+        // The page shows the whole of the first, and the others as briefly as `-h`.
+        let help = match name {
+            "shiplap" => command.render_long_help().to_string(),
+            _ => command.render_help().to_string(),
+        };
+        let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
+        found.push((name.to_owned(), lines.join("\n")));
+        for inner in command.get_subcommands_mut() {
+            if !inner.is_hide_set() && inner.get_name() != "help" {
+                let name = format!("{name} {}", inner.get_name());
+                helps(inner, &name, found);
+            }
+        }
+    }
+
+    /// A page with the help of each command in the first block of its section. Sections that are not
+    /// there come after those of the commands before them.
+    fn with_helps(page: &str, helps: &[(String, String)]) -> String {
+        let mut sections: Vec<String> = Vec::new();
+        for line in page.lines() {
+            match sections.last_mut() {
+                Some(section) if !line.starts_with("## ") => {
+                    section.push('\n');
+                    section.push_str(line);
+                }
+                _ => sections.push(line.to_owned()),
+            }
+        }
+        let mut after = 0;
+        for (name, help) in helps {
+            let title = format!("## {name}");
+            let there = sections.iter().position(|s| s.lines().next() == Some(title.as_str()));
+            match there {
+                Some(index) => {
+                    after = index;
+                    let section = &sections[index];
+                    let (before, rest) =
+                        section.split_once("```text\n").expect("a section has its help");
+                    let (_, behind) = rest.split_once("\n```").expect("a block has an end");
+                    sections[index] = format!("{before}```text\n{help}\n```{behind}");
+                }
+                None => {
+                    after += 1;
+                    sections.insert(after, format!("{title}\n\n```text\n{help}\n```\n"));
+                }
+            }
+        }
+        format!("{}\n", sections.join("\n"))
+    }
+
+    #[test]
+    fn the_documentation_has_the_help_of_every_command() {
+        use clap::CommandFactory as _;
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/commands.md");
+        let page = std::fs::read_to_string(path).expect("the page is there");
+        let mut command = Cli::command().term_width(100);
+        command.build();
+        let mut found = Vec::new();
+        helps(&mut command, "shiplap", &mut found);
+        let expected = with_helps(&page, &found);
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            std::fs::write(path, expected).expect("the page can be written");
+            return;
+        }
+        for (is, wanted) in page.lines().zip(expected.lines()) {
+            assert_eq!(is, wanted, "UPDATE_EXPECT=1 writes docs/commands.md anew");
+        }
+        assert_eq!(page, expected, "UPDATE_EXPECT=1 writes docs/commands.md anew");
+    }
+
     #[test]
     fn durations() {
         assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("3d12h"), Ok(Duration::from_secs(84 * 3600)));
         assert_eq!(duration("0"), Ok(Duration::ZERO));
         assert!(duration("").is_err() && duration("5").is_err() && duration("x").is_err());
     }

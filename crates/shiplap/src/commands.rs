@@ -6,13 +6,17 @@ mod check;
 mod config;
 pub mod data;
 mod edge;
+pub mod env;
 mod exec;
 mod htpasswd;
+pub mod init;
 mod logs;
 mod look;
+pub mod maintenance;
 mod promote;
 mod prune;
 mod retire;
+mod schema;
 pub mod secrets;
 mod top;
 mod unsupported;
@@ -27,7 +31,7 @@ use shiplap_execute::Silent;
 use shiplap_execute::app::{App, AppError, Source};
 use shiplap_model::{Limits, Scope};
 
-use crate::cli::{Cli, Command, EnvCommand, LimitArgs, ProjectArgs, Selected};
+use crate::cli::{Cli, Command, LimitArgs, ProjectArgs, Selected};
 use crate::exit::Exit;
 use crate::load::{DEFAULT_ENVIRONMENT, Opened};
 use crate::output::errors;
@@ -63,11 +67,14 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Prune(args) => prune::prune(&args, format).await,
         Command::Config(args) => config::config(&project, &args, cli.json).await,
         Command::Check(args) => check::check(&project, &args, format).await,
+        Command::Maintenance(command) => maintenance::maintenance(&project, &command, format).await,
+        Command::Pause(limits) => maintenance::pause(&project, &limits, format).await,
         Command::Secrets(command) => secrets::secrets(&project, &command, format).await,
         Command::Data(command) => data::data(&command, format).await,
-        Command::Env(EnvCommand::Verify(args)) => verify::verify(&project, &args, format).await,
-        Command::Env(EnvCommand::Probe { words }) => verify::probe(&words).await,
+        Command::Env(command) => env::env(&project, &command, format).await,
         Command::Edge(command) => edge::edge(&command, format).await,
+        Command::Init(args) => init::init(&project, &args).await,
+        Command::Schema => schema::schema(),
         Command::Htpasswd { name } => htpasswd::htpasswd(&name),
     }
 }

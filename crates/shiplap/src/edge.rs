@@ -16,7 +16,7 @@ use shiplap_edge::worker::{self, WorkerConfig};
 use crate::cli::{Command, EdgeCommand};
 
 pub use container::{remove, upgrade};
-pub use router::EdgeRouter;
+pub use router::{EdgeRouter, router as error};
 
 /// Where the edge keeps its table and its socket, on the engine's host and in its container. Not
 /// below the ledger's folder, which is closed to everybody else: whoever may use the engine must

@@ -12,6 +12,7 @@ use shiplap_model::{Ledger as _, Note, Scope};
 use shiplap_secrets::magic::{Place, Scheme};
 
 use crate::cli::ProjectArgs;
+use crate::ephemeral::{Ephemeral, Store};
 use crate::secrets::{self, Missing, Supply};
 
 /// The environment that a folder without further configuration is deployed as.
@@ -124,11 +125,91 @@ pub fn settings(args: &ProjectArgs) -> Result<Option<Settings>, Vec<Diagnostic>>
             ]);
         }
     };
-    let project = match config.project() {
-        Some(project) => project.to_owned(),
-        None => own_name(args, &config)?,
-    };
-    config.environment(&name, &project).map(Some)
+    let project = project_name(args, &config)?;
+    named(&config, &project, &name).map(Some)
+}
+
+/// An environment of the file, or one that was made from one.
+///
+/// # Errors
+/// Where there is none of that name, or the one that it was made from is gone.
+pub fn named(config: &Config, project: &str, name: &str) -> Result<Settings, Vec<Diagnostic>> {
+    if config.environments().any(|known| known == name) {
+        return config.environment(name, project);
+    }
+    let store = Store::open();
+    match store.find(project, name).map_err(|problem| vec![*problem])? {
+        Some(ephemeral) => config.derived(&ephemeral.from, name, project),
+        None => config.environment(name, project).map_err(|mut problems| {
+            let others = store.of(project).unwrap_or_default();
+            if let ([problem], [_, ..]) = (problems.as_mut_slice(), others.as_slice()) {
+                let names: Vec<&str> = others.iter().map(|other| other.name.as_str()).collect();
+                problem.help.push(format!("and, made by `env create`: {}", names.join(", ")));
+            }
+            problems
+        }),
+    }
+}
+
+/// The name of the project that a configuration is about.
+///
+/// # Errors
+/// Where its files cannot be found.
+pub fn project_name(args: &ProjectArgs, config: &Config) -> Result<String, Vec<Diagnostic>> {
+    match config.project() {
+        Some(project) => Ok(project.to_owned()),
+        None => own_name(args, config),
+    }
+}
+
+/// The same command line for another environment.
+pub fn with_environment(args: &ProjectArgs, name: &str) -> ProjectArgs {
+    ProjectArgs { environment: Some(name.to_owned()), ..args.clone() }
+}
+
+/// Every environment of the project, those that `env create` made last; nothing where there is no
+/// configuration.
+///
+/// # Errors
+/// Everything that is wrong with the configuration, and files of environments that cannot be read.
+pub fn environments(
+    args: &ProjectArgs,
+) -> Result<Option<(String, Vec<Declared>)>, Vec<Diagnostic>> {
+    let Some(config) = config(args)? else { return Ok(None) };
+    let project = project_name(args, &config)?;
+    let mut known = Vec::new();
+    for name in config.environments() {
+        known.push(Declared {
+            settings: Some(config.environment(name, &project)?),
+            ephemeral: None,
+        });
+    }
+    for ephemeral in Store::open().of(&project)? {
+        // One whose base has left the file still runs, and must be seen to be removed.
+        let settings = config.derived(&ephemeral.from, &ephemeral.name, &project).ok();
+        known.push(Declared { settings, ephemeral: Some(ephemeral) });
+    }
+    Ok(Some((project, known)))
+}
+
+/// An environment of the project.
+#[derive(Debug, Clone)]
+pub struct Declared {
+    /// What it says; nothing where the one that it was made from is not in the file any more.
+    pub settings: Option<Settings>,
+    /// How long it is to be, where it is in no file.
+    pub ephemeral: Option<Ephemeral>,
+}
+
+impl Declared {
+    /// Its name, and its Compose project.
+    pub fn names(&self) -> (&str, &str) {
+        match (&self.settings, &self.ephemeral) {
+            (Some(settings), _) => (&settings.name, &settings.project_name),
+            (None, Some(ephemeral)) => (&ephemeral.name, &ephemeral.project_name),
+            (None, None) => unreachable!("it is in the file, or was made"),
+        }
+    }
 }
 
 /// What `shiplap.yaml` says of several environments, of all where none is named; nothing where
@@ -140,14 +221,13 @@ pub fn all_settings(
     args: &ProjectArgs,
     names: &[String],
 ) -> Result<Vec<Settings>, Vec<Diagnostic>> {
+    if names.is_empty() {
+        let all = environments(args)?.map(|(_, known)| known).unwrap_or_default();
+        return Ok(all.into_iter().filter_map(|known| known.settings).collect());
+    }
     let Some(config) = config(args)? else { return Ok(Vec::new()) };
-    let project = match config.project() {
-        Some(project) => project.to_owned(),
-        None => own_name(args, &config)?,
-    };
-    let all: Vec<String> = config.environments().map(str::to_owned).collect();
-    let names = if names.is_empty() { &all } else { names };
-    names.iter().map(|name| config.environment(name, &project)).collect()
+    let project = project_name(args, &config)?;
+    names.iter().map(|name| named(&config, &project, name)).collect()
 }
 
 /// Everything that was ever deployed from here.
@@ -176,7 +256,7 @@ pub fn config(args: &ProjectArgs) -> Result<Option<Config>, Vec<Diagnostic>> {
 }
 
 /// The environment that the command line or the shell names.
-fn wanted(args: &ProjectArgs) -> Option<String> {
+pub fn wanted(args: &ProjectArgs) -> Option<String> {
     let named = || std::env::var(ENVIRONMENT_VARIABLE).ok().filter(|name| !name.is_empty());
     args.environment.clone().filter(|name| !name.is_empty()).or_else(named)
 }
@@ -232,7 +312,11 @@ async fn environment(
     let request = for_environment(args, settings)?;
     let (mut loaded, secrets, generated) = load(request, &known, missing)?;
     settings.shape(&mut loaded.project, &loaded.inactive)?;
-    let notes = separated(args, settings, &mut loaded)?;
+    let mut notes = separated(args, settings, &mut loaded)?;
+    notes.extend(settings.left_out_routes().into_iter().map(|route| Note {
+        code: "route-left-out",
+        text: format!("route {route} stays with {}: it is about every host", settings.base),
+    }));
     let routes = settings.routes(&loaded.project, &generated, &OsFiles)?;
     Ok(Source { loaded, environment, routes, notes, secrets })
 }
@@ -272,10 +356,11 @@ fn separated(
     let mut others: Vec<(String, Project)> = Vec::new();
     for earlier in settings.earlier() {
         let Ok(mut project) = shaped(args, &earlier).map(|loaded| loaded.project) else { continue };
-        let _ = separate(&mut project, &earlier.name, &others_of(&others), &own_of(&earlier));
+        let own = own_of(&earlier, &project);
+        let _ = separate(&mut project, &earlier.name, &others_of(&others), &own);
         others.push((earlier.name.clone(), project));
     }
-    let own = own_of(settings);
+    let own = own_of(settings, &loaded.project);
     let separated = match separate(&mut loaded.project, &settings.name, &others_of(&others), &own) {
         Ok(separated) => separated,
         Err(refused) => {
@@ -312,12 +397,16 @@ fn others_of(others: &[(String, Project)]) -> Vec<separate::Other<'_>> {
     others.iter().map(|(environment, project)| (environment.as_str(), project)).map(other).collect()
 }
 
-fn own_of(settings: &Settings) -> separate::Own {
-    let own = |all: &BTreeMap<String, Sharing>| {
-        let own = all.iter().filter(|(_, sharing)| **sharing == Sharing::Own);
-        own.map(|(key, _)| key.clone()).collect()
-    };
-    separate::Own { networks: own(&settings.networks), volumes: own(&settings.volumes) }
+fn own_of(settings: &Settings, project: &Project) -> separate::Own {
+    let networks = settings.networks.iter().filter(|(_, sharing)| **sharing == Sharing::Own);
+    let volumes = project.volumes.keys();
+    separate::Own {
+        networks: networks.map(|(key, _)| key.clone()).collect(),
+        volumes: volumes
+            .filter(|key| settings.sharing_of_volume(key) == Sharing::Own)
+            .cloned()
+            .collect(),
+    }
 }
 
 /// Where an environment is deployed: its Compose project, and the name under which it is known.
@@ -326,18 +415,17 @@ pub async fn scope_of(settings: &Settings) -> Scope {
     Scope { project: settings.project_name.clone(), environment }
 }
 
+async fn known_as(settings: &Settings) -> String {
+    known_in(&deployed().await, &settings.name, &settings.project_name)
+}
+
 /// The name under which the environment is known to history, the edge and the engine. One that was
 /// deployed before it had a name keeps the one from then: nothing is moved, and nothing forgotten.
-async fn known_as(settings: &Settings) -> String {
-    let name = settings.name.clone();
-    let scopes = match SqliteLedger::open(&crate::world::state_dir()) {
-        Ok(ledger) => ledger.scopes().await.unwrap_or_default(),
-        Err(_) => return name,
-    };
-    let own: Vec<&Scope> = scopes.iter().filter(|s| s.project == settings.project_name).collect();
+pub fn known_in(scopes: &[Scope], name: &str, project_name: &str) -> String {
+    let own: Vec<&Scope> = scopes.iter().filter(|s| s.project == project_name).collect();
     match own.as_slice() {
         [only] if only.environment == DEFAULT_ENVIRONMENT => only.environment.clone(),
-        _ => name,
+        _ => name.to_owned(),
     }
 }
 
@@ -424,4 +512,19 @@ pub async fn request_to_show(args: &ProjectArgs) -> Result<Request, Vec<Diagnost
         request.environment.extend(blank);
     }
     Ok(request)
+}
+
+/// The project as its environment makes it, for showing: values of secrets are blanked out. Nothing
+/// without an environment.
+///
+/// # Errors
+/// Every problem in the files.
+pub async fn project_to_show(
+    args: &ProjectArgs,
+) -> Result<Option<(Project, Vec<Diagnostic>)>, Vec<Diagnostic>> {
+    let Some(settings) = settings(args)? else { return Ok(None) };
+    let mut loaded = shiplap_compose::load(&request_to_show(args).await?, &OsFiles)?;
+    settings.shape(&mut loaded.project, &loaded.inactive)?;
+    separated(args, &settings, &mut loaded)?;
+    Ok(Some((loaded.project, loaded.warnings)))
 }

@@ -3,11 +3,14 @@
 mod cli;
 mod commands;
 mod edge;
+mod ephemeral;
 mod exit;
+mod init;
 mod isolation;
 mod limits;
 mod load;
 mod output;
+mod overview;
 mod secrets;
 mod versions;
 mod world;

@@ -1,8 +1,10 @@
 //! What the program prints. Standard output is data; the rest goes to standard error.
 
+pub mod environments;
 pub mod errors;
 pub mod history;
 pub mod interrupted;
+pub mod limited;
 pub mod progress;
 pub mod report;
 pub mod status;

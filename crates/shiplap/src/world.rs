@@ -67,7 +67,7 @@ fn own_name() -> String {
 }
 
 /// User, host and process.
-fn who() -> String {
+pub fn who() -> String {
     let user = std::env::var("SUDO_USER")
         .or_else(|_| std::env::var("USER"))
         .unwrap_or_else(|_| own_name());

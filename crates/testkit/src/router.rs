@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use shiplap_model::{
-    ContainerState, HolderSpec, OpenStreams, PoolKey, PoolSpec, ProbeKind, ProbeOutcome,
-    ProbeRequest, Protocol, RouteChange, RoutePolicy, RouteSpec, RouteTable, RouteTo, Router,
-    RouterError, RouterState,
+    ContainerState, HolderSpec, MaintenanceChange, OpenStreams, PoolKey, PoolSpec, ProbeKind,
+    ProbeOutcome, ProbeRequest, Protocol, RouteChange, RoutePolicy, RouteSpec, RouteTable, RouteTo,
+    Router, RouterError, RouterState,
 };
 
 use crate::calls::{Calls, Fate, Injected};
@@ -61,6 +61,24 @@ fn words(change: &RouteChange) -> String {
     words.extend(change.table.iter().map(|table| format!("routes={}", table.routes.len())));
     words.extend(change.drop_pools.iter().map(|p| format!("-{}:{}", p.service, p.port)));
     words.join(" ")
+}
+
+/// The page lies at what is reached: with the last of that it is gone.
+fn maintain(state: &mut State, owner: &str, change: &MaintenanceChange) {
+    let is_reached = state.listeners.iter().any(|(of, _)| of == owner)
+        || state.tables.get(owner).is_some_and(|table| !table.routes.is_empty());
+    match change {
+        MaintenanceChange::On(page) => {
+            state.maintenance.insert(owner.to_owned(), page.clone());
+        }
+        MaintenanceChange::Off => {
+            state.maintenance.remove(owner);
+        }
+        MaintenanceChange::Keep => {}
+    }
+    if !is_reached {
+        state.maintenance.remove(owner);
+    }
 }
 
 fn apply(state: &mut State, owner: &str, change: &RouteChange) -> Result<u64, RouterError> {
@@ -168,6 +186,7 @@ fn apply(state: &mut State, owner: &str, change: &RouteChange) -> Result<u64, Ro
     }
     (state.pools, state.listeners) = (pools, listeners);
     (state.tables, state.entries) = (tables, entries);
+    maintain(state, owner, &change.maintenance);
     let has_listeners = state.listeners.iter().any(|(of, _)| of == owner);
     match &change.table {
         Some(table) if has_listeners => {

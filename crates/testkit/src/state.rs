@@ -7,9 +7,9 @@ use std::time::Duration;
 use shiplap_compose::model::Project;
 use shiplap_model::{
     ContainerState, Desired, FieldDigests, Fields, Health, HolderSpec, HolderStatus, ImageInfo,
-    ListenerSpec, Mark, Names, NetworkAddress, Observed, ObservedContainer, ObservedListener,
-    ObservedNetwork, ObservedVolume, PoolKey, PoolSpec, PublishedPort, RoutePolicy, RouteTable,
-    RouterState, ServiceSpec,
+    ListenerSpec, Maintenance, Mark, Names, NetworkAddress, Observed, ObservedContainer,
+    ObservedListener, ObservedNetwork, ObservedVolume, PoolKey, PoolSpec, PublishedPort,
+    RoutePolicy, RouteTable, RouterState, ServiceSpec,
 };
 use tokio::time::Instant;
 
@@ -196,6 +196,8 @@ pub struct State {
     pub listeners: Vec<(String, ObservedListener)>,
     /// The edge's routes, by owner.
     pub tables: BTreeMap<String, RouteTable>,
+    /// The page of those that are in maintenance, by owner.
+    pub maintenance: BTreeMap<String, Maintenance>,
     /// What holds at each owner's listeners that were opened before there was a table of its.
     pub guards: BTreeMap<String, RoutePolicy>,
     /// Entries that are open.
@@ -235,6 +237,7 @@ impl Default for State {
             pools: BTreeMap::new(),
             listeners: Vec::new(),
             tables: BTreeMap::new(),
+            maintenance: BTreeMap::new(),
             guards: BTreeMap::new(),
             entries: BTreeSet::new(),
             holders: BTreeMap::new(),
@@ -387,6 +390,7 @@ impl State {
             }
         }
         state.table = self.tables.get(owner).cloned().unwrap_or_default();
+        state.maintenance = self.maintenance.get(owner).cloned();
         if let Some(guard) = self.guards.get(owner) {
             state.table.guard.clone_from(guard);
         }

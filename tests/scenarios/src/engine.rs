@@ -157,9 +157,14 @@ impl Engine {
     /// The containers in which the names of a project's services are held.
     #[must_use]
     pub fn holders(&self, project: &str) -> Vec<Value> {
-        let owner = label(&format!("shiplap.owner={project}/default"));
-        let holders = self.get(&format!("/containers/json?all=1&filters={owner}"));
-        holders.as_array().cloned().unwrap_or_default()
+        let owned = self.get(&format!("/containers/json?all=1&filters={}", label("shiplap.owner")));
+        owned_by(&owned, project)
+    }
+
+    /// The marks of all environments of a project.
+    fn marks(&self, project: &str) -> Value {
+        let owned = self.get(&format!("/volumes?filters={}", label("shiplap.owner")));
+        Value::from(owned_by(&owned["Volumes"], project))
     }
 
     /// What is a project's, as paths of the API, in an order in which it can be removed.
@@ -169,8 +174,7 @@ impl Engine {
         let holders = Value::from(self.holders(project));
         let networks = self.get(&format!("/networks?filters={filters}"));
         let volumes = self.get(&format!("/volumes?filters={filters}"));
-        let owner = label(&format!("shiplap.owner={project}/default"));
-        let marks = self.get(&format!("/volumes?filters={owner}"));
+        let marks = self.marks(project);
         let containers = Value::from(self.containers(project));
         let name = |list: &Value, key: &str, before: &str, after: &str| -> Vec<String> {
             let items = list.as_array().map(Vec::as_slice).unwrap_or_default();
@@ -181,7 +185,7 @@ impl Engine {
         objects.extend(name(&holders, "Id", "/containers/", "?force=1"));
         objects.extend(name(&networks, "Id", "/networks/", ""));
         objects.extend(name(&volumes["Volumes"], "Name", "/volumes/", "?force=1"));
-        objects.extend(name(&marks["Volumes"], "Name", "/volumes/", "?force=1"));
+        objects.extend(name(&marks, "Name", "/volumes/", "?force=1"));
         objects
     }
 
@@ -227,6 +231,16 @@ impl Engine {
         stream.read_to_end(&mut answer)?;
         Ok(answer)
     }
+}
+
+/// What is owned by an environment of a project.
+fn owned_by(list: &Value, project: &str) -> Vec<Value> {
+    let of = format!("{project}/");
+    let items = list.as_array().cloned().unwrap_or_default();
+    let is_own = |item: &Value| {
+        item["Labels"]["shiplap.owner"].as_str().is_some_and(|owner| owner.starts_with(&of))
+    };
+    items.into_iter().filter(is_own).collect()
 }
 
 fn of_project(project: &str) -> String {

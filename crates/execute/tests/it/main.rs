@@ -4,6 +4,7 @@ mod app;
 mod crashes;
 mod failures;
 mod gates;
+mod holding;
 mod leases;
 mod requirements;
 mod resuming;

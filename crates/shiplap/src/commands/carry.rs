@@ -43,6 +43,7 @@ pub async fn deploy(project: &ProjectArgs, args: &DeployArgs, format: Format) ->
     if let (Exit::Done, Some(settings)) = (exit, &settings) {
         super::certificates::provide(settings, &source.routes).await;
     }
+    super::env::prune::in_background();
     exit
 }
 
@@ -223,7 +224,12 @@ pub async fn carry(
     };
     match result {
         Ok(None) => {
-            eprintln!("nothing to resume: no deployment of {} is unfinished", order.scope());
+            let scope = order.scope();
+            match app.unpause(&scope, &request.limits).await {
+                Ok(0) => eprintln!("nothing to resume: no deployment of {scope} is unfinished"),
+                Ok(_) => eprintln!("requests of {scope} go on"),
+                Err(error) => return refuse(&error, source),
+            }
             if format == Format::Json {
                 println!("{:#}", report::nothing_json());
             }

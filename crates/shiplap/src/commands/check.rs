@@ -12,16 +12,18 @@ use crate::cli::{CheckArgs, ProjectArgs};
 use crate::secrets::Missing;
 
 pub async fn check(project: &ProjectArgs, args: &CheckArgs, format: Format) -> Exit {
-    let (name, found) =
-        match crate::load::open(project, Missing::Pretend).await.map(|opened| opened.source) {
-            Ok(Source { loaded, secrets, .. }) => {
-                let mut found = loaded.warnings.clone();
-                found.extend(advise(&loaded));
-                found.extend(in_the_clear(&loaded.environment, &secrets));
-                (Some(loaded.project.name), found)
+    let (name, found) = match environments(project) {
+        Ok(None) => one(project).await,
+        Ok(Some((name, environments))) => {
+            let mut all = Vec::new();
+            for environment in &environments {
+                let chosen = crate::load::with_environment(project, environment);
+                all.push((environment.as_str(), one(&chosen).await.1));
             }
-            Err(problems) => (None, problems),
-        };
+            (Some(name), together(all))
+        }
+        Err(problems) => (None, problems),
+    };
     match format {
         Format::Text => print!("{}", text(&found)),
         Format::Json => println!("{:#}", document(name.as_deref(), &found)),
@@ -31,6 +33,52 @@ pub async fn check(project: &ProjectArgs, args: &CheckArgs, format: Format) -> E
         false => count(&found, Severity::Error) > 0,
     };
     if failed { Exit::Failed } else { Exit::Done }
+}
+
+/// The environments that are to be checked: the one that is named, or all of them. Nothing without
+/// a configuration.
+fn environments(project: &ProjectArgs) -> Result<Option<(String, Vec<String>)>, Vec<Diagnostic>> {
+    let Some(config) = crate::load::config(project)? else { return Ok(None) };
+    let name = crate::load::project_name(project, &config)?;
+    let environments: Vec<String> = match crate::load::wanted(project) {
+        Some(wanted) => vec![wanted],
+        None => config.environments().map(str::to_owned).collect(),
+    };
+    Ok((!environments.is_empty()).then_some((name, environments)))
+}
+
+/// Everything about one environment: its files, its routes, what it makes of the project.
+async fn one(project: &ProjectArgs) -> (Option<String>, Vec<Diagnostic>) {
+    match crate::load::open(project, Missing::Pretend).await.map(|opened| opened.source) {
+        Ok(Source { loaded, secrets, .. }) => {
+            let mut found = loaded.warnings.clone();
+            found.extend(advise(&loaded));
+            found.extend(in_the_clear(&loaded.environment, &secrets));
+            (Some(loaded.project.name), found)
+        }
+        Err(problems) => (None, problems),
+    }
+}
+
+/// What was found in several environments counts once; what only some of them have says which.
+fn together(all: Vec<(&str, Vec<Diagnostic>)>) -> Vec<Diagnostic> {
+    let mut found: Vec<(Diagnostic, Vec<&str>)> = Vec::new();
+    let environments = all.len();
+    for (environment, diagnostics) in all {
+        for diagnostic in diagnostics {
+            match found.iter_mut().find(|(known, _)| *known == diagnostic) {
+                Some((_, of)) => of.push(environment),
+                None => found.push((diagnostic, vec![environment])),
+            }
+        }
+    }
+    found
+        .into_iter()
+        .map(|(diagnostic, of)| match of.len() == environments {
+            true => diagnostic,
+            false => diagnostic.help(format!("of {} only", of.join(", "))),
+        })
+        .collect()
 }
 
 /// Names that end so stand for secrets.
@@ -113,6 +161,15 @@ fn entry(diagnostic: &Diagnostic) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_all_environments_have_is_said_once() {
+        let both = Diagnostic::error("compose/no-file", "there is no Compose file");
+        let one = Diagnostic::error("config/htpasswd", "it names nobody");
+        let found =
+            together(vec![("prod", vec![both.clone()]), ("dev", vec![both.clone(), one.clone()])]);
+        assert_eq!(found, [both, one.help("of dev only")]);
+    }
 
     #[test]
     fn variables_of_files_that_sound_like_secrets_are_named() {

@@ -1,11 +1,18 @@
-//! `config`: the normalised project, as `docker compose config` prints it.
+//! `config`: the normalised project, as `docker compose config` prints it; with an environment, what
+//! that makes of it.
 
-use shiplap_compose::{ConfigOptions, Format, OsFiles, View, render_config};
+use shiplap_compose::{ConfigOptions, Format, OsFiles, View, render_config, render_project};
 
 use super::{Exit, show_diagnostics};
 use crate::cli::{ConfigArgs, ConfigFormat, ProjectArgs};
 
 pub async fn config(project: &ProjectArgs, args: &ConfigArgs, json: bool) -> Exit {
+    let options = options(project, args, json);
+    if is_of_the_environment(args)
+        && let Some(exit) = environment(project, args, &options).await
+    {
+        return exit;
+    }
     let mut request = match crate::load::request_to_show(project).await {
         Ok(request) => request,
         Err(diagnostics) => {
@@ -14,7 +21,7 @@ pub async fn config(project: &ProjectArgs, args: &ConfigArgs, json: bool) -> Exi
         }
     };
     request.services.clone_from(&args.only);
-    match render_config(&request, &OsFiles, &options(project, args, json)) {
+    match render_config(&request, &OsFiles, &options) {
         Ok(rendered) => {
             for warning in &rendered.warnings {
                 eprintln!("{warning}");
@@ -27,6 +34,48 @@ pub async fn config(project: &ProjectArgs, args: &ConfigArgs, json: bool) -> Exi
         Err(diagnostics) => {
             show_diagnostics(&diagnostics);
             Exit::Failed
+        }
+    }
+}
+
+/// Whether what is asked for is the project as it is deployed, rather than as it is written.
+fn is_of_the_environment(args: &ConfigArgs) -> bool {
+    let as_written = args.no_interpolate
+        || args.no_normalize
+        || args.no_path_resolution
+        || args.no_consistency
+        || args.no_env_resolution;
+    !as_written && args.only.is_empty()
+}
+
+/// The project with the names, ports, limits and jobs of its environment; nothing where there is
+/// none, or what is asked for is not of the project.
+async fn environment(
+    project: &ProjectArgs,
+    args: &ConfigArgs,
+    options: &ConfigOptions,
+) -> Option<Exit> {
+    let (shown, warnings) = match crate::load::project_to_show(project).await {
+        Ok(found) => found?,
+        Err(diagnostics) => {
+            show_diagnostics(&diagnostics);
+            return Some(Exit::Failed);
+        }
+    };
+    for warning in &warnings {
+        eprintln!("{warning}");
+    }
+    match render_project(&shown, options) {
+        Ok(text) => {
+            let text = text?;
+            if !args.quiet {
+                print!("{text}");
+            }
+            Some(Exit::Done)
+        }
+        Err(diagnostics) => {
+            show_diagnostics(&diagnostics);
+            Some(Exit::Failed)
         }
     }
 }

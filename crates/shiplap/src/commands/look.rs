@@ -6,8 +6,9 @@ use shiplap_execute::Silent;
 use shiplap_execute::app::{Intent, Request, Source, unfinished};
 use shiplap_model::Ledger as _;
 
-use super::{Exit, Format, Opened, opened, refuse, request, scope, source, unsupported, world};
+use super::{Exit, Format, Opened, opened, refuse, request, scope, unsupported, world};
 use crate::cli::{HistoryArgs, PlanArgs, ProjectArgs};
+use crate::output::limited::Limited;
 use crate::output::{history, interrupted, status};
 use crate::secrets::Missing;
 
@@ -74,8 +75,11 @@ pub async fn show_plan(
 }
 
 pub async fn status(project: &ProjectArgs, format: Format) -> Exit {
-    let source = match source(project).await {
-        Ok(source) => source,
+    if let Some(exit) = super::env::overview(project, format).await {
+        return exit;
+    }
+    let Opened { source, settings } = match opened(project, Missing::Pretend).await {
+        Ok(opened) => opened,
         Err(exit) => return exit,
     };
     let app = match world(Some(&source)).await {
@@ -84,9 +88,17 @@ pub async fn status(project: &ProjectArgs, format: Format) -> Exit {
     };
     match app.status(&source).await {
         Ok(found) => {
+            let limits = settings.map(|settings| Limited::of(&settings, &source.loaded.project));
             match format {
-                Format::Json => println!("{:#}", status::json(&source.scope(), &found)),
-                Format::Text => print!("{}", status::text(&source.scope(), &found)),
+                Format::Json => {
+                    let mut document = status::json(&source.scope(), &found);
+                    document["limits"] = limits.as_ref().map(Limited::json).into();
+                    println!("{document:#}");
+                }
+                Format::Text => {
+                    print!("{}", status::text(&source.scope(), &found));
+                    print!("{}", limits.map(|limits| limits.text()).unwrap_or_default());
+                }
             }
             Exit::Done
         }

@@ -308,7 +308,7 @@ fn state(owner: &str, status: &api::Status, table: &Table) -> RouterState {
     state
 }
 
-pub(super) fn router(error: ClientError) -> RouterError {
+pub fn router(error: ClientError) -> RouterError {
     match error {
         ClientError::Unbindable(listeners) => {
             let first = listeners.into_iter().next();

@@ -60,6 +60,7 @@ pub fn text(scope: &Scope, status: &Status) -> String {
         let age = time::span((shiplap_execute::now_ms() - holder.since_ms).max(0));
         let _ = writeln!(text, "! {} is deploying since {since}, for {age}", holder.holder);
     }
+    text.push_str(&routing(status));
     match &status.router {
         Some(router) if router.version.is_empty() => {
             text.push_str("! the edge does not answer; `shiplap deploy` starts it\n");
@@ -68,6 +69,35 @@ pub fn text(scope: &Scope, status: &Status) -> String {
             let _ = writeln!(text, "edge {}, table {}", router.version, router.generation);
         }
         None => text.push_str("no edge\n"),
+    }
+    text
+}
+
+/// Its routes, and whether it is kept from being used.
+fn routing(status: &Status) -> String {
+    let mut text = String::new();
+    let Some(router) = &status.router else { return text };
+    let routes = router.table.routes.iter().map(|route| {
+        vec![format!("  {route}"), format!("→ {}", route.to), route.policy.words().join(", ")]
+    });
+    text.push_str(&columns(&routes.collect::<Vec<_>>()));
+    let guard = router.table.guard.words();
+    if !guard.is_empty() {
+        let _ = writeln!(text, "  published ports: {}", guard.join(", "));
+    }
+    if let Some(page) = &router.maintenance {
+        let _ = match page.allow.as_slice() {
+            [] => writeln!(text, "! in maintenance: everybody gets the page"),
+            allowed => {
+                writeln!(text, "! in maintenance: all but {} get the page", allowed.join(", "))
+            }
+        };
+    }
+    let held: Vec<_> = router.pools.iter().filter(|(_, pool)| pool.held).collect();
+    if !held.is_empty() && status.unfinished.is_none() && status.holder.is_none() {
+        let waiting: u64 = held.iter().map(|(_, pool)| pool.waiting).sum();
+        let _ =
+            writeln!(text, "! requests are held, {waiting} wait: `shiplap resume` lets them go on");
     }
     text
 }
@@ -146,6 +176,14 @@ pub fn json(scope: &Scope, status: &Status) -> Value {
         "edge": status.router.as_ref().map(|router| json!({
             "version": router.version,
             "generation": router.generation,
+            "maintenance": router.maintenance.is_some(),
+            "routes": router.table.routes.iter().map(|route| json!({
+                "host": route.host,
+                "path": route.path,
+                "entries": route.entries,
+                "to": route.to.to_string(),
+                "policy": route.policy.words(),
+            })).collect::<Vec<_>>(),
             "listeners": router.listeners.iter().map(|listener| json!({
                 "address": listener.address.to_string(),
                 "port": listener.port,

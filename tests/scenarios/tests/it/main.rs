@@ -8,6 +8,7 @@ mod bad_input;
 mod basics;
 mod crashes;
 mod edge;
+mod environments;
 mod failures;
 mod features;
 mod fencing;
