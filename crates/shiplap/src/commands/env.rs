@@ -1,5 +1,6 @@
 //! `env`: environments of a project.
 
+mod clone;
 mod create;
 mod diff;
 mod list;
@@ -34,6 +35,8 @@ pub enum EnvCommand {
     /// Make an environment that is in no file from one that is, say for a pull request; `deploy`
     /// fills it
     Create(create::CreateArgs),
+    /// The same, and deploy the very images that the other one runs; data is not copied
+    Clone(clone::CloneArgs),
     /// Take an environment down, and forget it if it is in no file
     Remove(remove::RemoveArgs),
     /// Remove environments whose time is over, with their volumes
@@ -55,6 +58,7 @@ pub async fn env(project: &ProjectArgs, command: &EnvCommand, format: Format) ->
         EnvCommand::Show { name } => show::show(project, name, format).await,
         EnvCommand::Diff { one, other } => diff::diff(project, one, other, format).await,
         EnvCommand::Create(args) => create::create(project, args, format).await,
+        EnvCommand::Clone(args) => clone::clone(project, args, format).await,
         EnvCommand::Remove(args) => remove::remove(project, args, format).await,
         EnvCommand::Prune(args) => prune::prune(args, format).await,
         EnvCommand::Verify(args) => verify::verify(project, args, format).await,

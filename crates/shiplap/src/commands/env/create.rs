@@ -29,31 +29,45 @@ pub struct CreateArgs {
 }
 
 pub async fn create(project: &ProjectArgs, args: &CreateArgs, format: Format) -> Exit {
+    match make(project, args).await {
+        Ok((made, settings, is_prolonged)) => {
+            tell(&made, &settings, is_prolonged, format);
+            Exit::Done
+        }
+        Err(exit) => exit,
+    }
+}
+
+/// Makes it, and says whether it was there and got more time.
+pub async fn make(
+    project: &ProjectArgs,
+    args: &CreateArgs,
+) -> Result<(Ephemeral, Settings, bool), Exit> {
     if !is_name(&args.name) {
         eprintln!("error[usage]: an environment cannot be called `{}`", args.name);
         eprintln!(
             "  = help: lower-case letters, digits, `-` and `_`, the first a letter or a digit"
         );
-        return Exit::Usage;
+        return Err(Exit::Usage);
     }
     let (config, settings) = match derived(project, args) {
         Ok(Some(found)) => found,
-        Ok(None) => return no_config(),
-        Err(exit) => return exit,
+        Ok(None) => return Err(no_config()),
+        Err(exit) => return Err(exit),
     };
     let store = Store::open();
     let before = match store.find(&settings.project, &args.name) {
         Ok(before) => before,
         Err(problem) => {
             show_diagnostics(&[*problem]);
-            return Exit::Failed;
+            return Err(Exit::Failed);
         }
     };
     if let Some(other) = before.as_ref().filter(|before| before.from != args.from) {
         let (name, from) = (&args.name, &other.from);
         eprintln!("error[environment-exists]: `{name}` is there, and was made from `{from}`");
         eprintln!("  = help: `shiplap env remove {name}` first");
-        return Exit::Failed;
+        return Err(Exit::Failed);
     }
     if before.is_none()
         && let Some(stranger) = stranger(&settings).await
@@ -61,7 +75,7 @@ pub async fn create(project: &ProjectArgs, args: &CreateArgs, format: Format) ->
         let name = &settings.project_name;
         eprintln!("error[name-taken]: {stranger} is of a Compose project `{name}` already");
         eprintln!("  = help: another name for the environment, or `docker compose -p {name} down`");
-        return Exit::Failed;
+        return Err(Exit::Failed);
     }
     let now_ms = shiplap_execute::now_ms();
     let until = args
@@ -80,10 +94,9 @@ pub async fn create(project: &ProjectArgs, args: &CreateArgs, format: Format) ->
     if let Err(error) = store.write(&made) {
         eprintln!("error[state]: the environment cannot be written down: {error}");
         eprintln!("  = help: SHIPLAP_STATE_DIR names another folder");
-        return Exit::Failed;
+        return Err(Exit::Failed);
     }
-    tell(&made, &settings, before.is_some(), format);
-    Exit::Done
+    Ok((made, settings, before.is_some()))
 }
 
 fn derived(project: &ProjectArgs, args: &CreateArgs) -> Result<Option<(Config, Settings)>, Exit> {
