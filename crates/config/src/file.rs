@@ -53,8 +53,8 @@ pub enum Entry {
 pub struct Environment {
     /// The machine, one of `targets`; else the engine that `docker` would use here.
     pub target: Option<String>,
-    /// The Compose project name on that machine; else PROJECT-ENVIRONMENT. What runs there under
-    /// that name is taken over.
+    /// The Compose project name on that machine; else PROJECT-ENVIRONMENT, and PROJECT for the
+    /// environment `default`. What runs there under that name is taken over.
     #[schemars(regex(pattern = r"^[a-z0-9][a-z0-9_-]*$"))]
     pub project_name: Option<String>,
     /// More Compose files, merged after those of all environments.

@@ -294,7 +294,11 @@ fn fill(text: &str, project: &str, environment: &str) -> String {
 }
 
 fn project_name(project: &str, name: &str, given: &Environment) -> String {
-    given.project_name.clone().unwrap_or_else(|| format!("{project}-{name}"))
+    given.project_name.clone().unwrap_or_else(|| match name {
+        // What was deployed before there was this file, goes on.
+        "default" => project.to_owned(),
+        name => format!("{project}-{name}"),
+    })
 }
 
 fn target(address: &str) -> Target {

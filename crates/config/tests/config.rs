@@ -269,6 +269,13 @@ environments:
 }
 
 #[test]
+fn the_environment_default_is_what_was_there_before() {
+    let text = "project: shop\nenvironments: { default: {}, dev: {} }\n";
+    assert_eq!(settings(text, "default").project_name, "shop");
+    assert_eq!(settings(text, "dev").project_name, "shop-dev");
+}
+
+#[test]
 fn routes_lead_to_declared_ports_and_carry_the_environments_protection() {
     let text = "
 environments:
