@@ -525,13 +525,11 @@ pub(crate) fn check_names(config: &Config, problems: &mut Vec<Diagnostic>) {
                 at.error("config/wrong-value", message, "not an address")
                     .help("`local`, `unix:///path`, `tcp://host:port` or `ssh://user@host`"),
             );
-        } else if address.starts_with("ssh://") && used.contains(name.as_str()) {
-            let message = "targets over SSH are not there yet";
-            problems.push(at.error(
-                "config/not-yet",
-                message,
-                "only engines of this machine and tcp://",
-            ));
+        } else if address != "local" && used.contains(name.as_str()) {
+            // Acting on this machine's engine instead would be the worst of all answers.
+            let message = "other targets than `local` are not there yet";
+            let problem = at.error("config/not-yet", message, "only this machine's engine");
+            problems.push(problem.help("run `shiplap` on that machine"));
         }
     }
 }

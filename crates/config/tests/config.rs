@@ -268,6 +268,18 @@ environments:
     assert_eq!(settings.domain.as_deref(), Some("dev.shop.example"));
 }
 
+/// Acting on this machine's engine instead would be the worst of all answers.
+#[test]
+fn a_target_that_cannot_be_reached_yet_is_refused_where_it_is_used() {
+    for address in ["ssh://deploy@vm1", "tcp://vm1:2376", "unix:///run/other.sock"] {
+        let targets = format!("targets: {{ core: '{address}', here: local }}\n");
+        let used = format!("{targets}environments: {{ prod: {{ target: core }} }}\n");
+        assert_eq!(config(&used).expect_err("not there yet")[0].code, "config/not-yet");
+        let unused = format!("{targets}environments: {{ prod: {{ target: here }} }}\n");
+        assert!(config(&unused).is_ok());
+    }
+}
+
 #[test]
 fn the_environment_default_is_what_was_there_before() {
     let text = "project: shop\nenvironments: { default: {}, dev: {} }\n";
