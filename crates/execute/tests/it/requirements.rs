@@ -135,3 +135,12 @@ async fn a_deployment_whose_requirements_did_not_hold_does_not_go_on() {
     assert_eq!(report.outcome, Outcome::RolledBack);
     assert_eq!(world.state().containers.len(), before);
 }
+
+#[tokio::test]
+async fn nothing_is_saved_before_a_first_deployment() {
+    let world = World::new();
+    world.has_image("api:v1");
+    let folder = tempfile::tempdir().expect("a folder");
+    let no = command(RequirementKind::Backup, &["false"], &folder);
+    assert_eq!(deploy(&world, OLD, vec![no]).await.outcome, Outcome::Done);
+}

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shiplap_model::{
     Action, BuildRequest, ChangeKind, EngineNetwork, EngineVolume, HolderSpec, ImageOrigin,
-    ListenerSpec, Phase, Requirement, RouteIntent, RouteTarget, StepId,
+    ListenerSpec, Phase, Requirement, RequirementKind, RouteIntent, RouteTarget, StepId,
 };
 
 use super::Steps;
@@ -105,6 +105,10 @@ fn requirements(context: &Context<'_>, steps: &mut Steps, images: &[StepId]) -> 
     };
     let mut last: Option<StepId> = None;
     for requirement in &context.policy.requirements {
+        // Before a first deployment there is nothing to save.
+        if requirement.kind == RequirementKind::Backup && context.observed.containers.is_empty() {
+            continue;
+        }
         let about: Vec<Option<String>> = if requirement.kind.is_per_image() {
             let new = new.iter().filter(|reference| !is_known(reference));
             new.map(|reference| Some((*reference).to_owned())).collect()
