@@ -130,6 +130,10 @@ pub struct Request {
     pub requirements: Vec<Requirement>,
     /// Who said yes to the plan, where somebody had to.
     pub approved_by: Option<String>,
+    /// The order of a control server that is carried out.
+    pub order: Option<u64>,
+    /// The commit that it comes from, as whoever asked for it named it.
+    pub revision: Option<String>,
 }
 
 impl Request {

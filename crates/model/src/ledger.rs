@@ -84,6 +84,12 @@ pub struct StoredRequest {
     /// Who said yes to the plan, where somebody had to.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub approved_by: Option<String>,
+    /// The order of a control server that it carries out.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub order: Option<u64>,
+    /// The commit that it comes from, as whoever asked for it named it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub revision: Option<String>,
     /// What was there before.
     #[serde(default)]
     pub before: StoredBefore,

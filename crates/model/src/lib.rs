@@ -12,12 +12,14 @@ mod ledger;
 mod limits;
 mod mark;
 mod observed;
+mod order;
 mod plan;
 mod replica;
 mod requirement;
 mod router;
 mod routes;
 mod secret;
+mod token;
 
 pub use desired::{Desired, FieldDigests, Fields, InjectedFile, ServiceSpec};
 pub use engine::{
@@ -42,6 +44,9 @@ pub use observed::{
     ContainerState, Health, NetworkAddress, Observed, ObservedContainer, ObservedListener,
     ObservedNetwork, ObservedVolume, PublishedPort,
 };
+pub use order::{
+    Claim, MAX_WAITING, NewOrder, Order, OrderEnd, OrderError, OrderState, Orders, Placed, Wanted,
+};
 pub use plan::{
     Action, Cause, Change, ChangeKind, Gate, Goal, HealthGate, NameTarget, Note, Phase, Plan,
     PortProbe, Refusal, RouteIntent, RouteLine, RouteTarget, Starts, Step, StepId, Strategy,
@@ -58,3 +63,4 @@ pub use routes::{
     RateBy, RateLimit, RoutePolicy, RouteSpec, RouteTable, RouteTo,
 };
 pub use secret::Secret;
+pub use token::{Token, TokenAction, TokenScope, Tokens};

@@ -229,6 +229,8 @@ impl App {
                 plan: shiplap_plan::to_json(&plan),
                 request: StoredRequest {
                     approved_by: request.approved_by.clone(),
+                    order: request.order,
+                    revision: request.revision.clone(),
                     ..stored(&policy, &planned.observed, &assembled)
                 },
                 lease: lease.clone(),
@@ -693,6 +695,8 @@ fn stored(policy: &Policy, observed: &Observed, assembled: &Assembled) -> Stored
         remove_volumes: policy.remove_volumes,
         secrets: assembled.secrets.clone(),
         approved_by: None,
+        order: None,
+        revision: None,
         before: StoredBefore {
             containers: observed.containers.iter().map(container).collect(),
             networks: own.map(|(name, _)| name.clone()).collect(),

@@ -102,9 +102,15 @@ pub fn one_text(deployment: &Deployment, journal: &Journal) -> String {
         time::moment(deployment.started_ms),
         state(deployment)
     );
-    let approved = deployment.request.as_ref().and_then(|request| request.approved_by.as_ref());
-    if let Some(name) = approved {
+    let request = deployment.request.as_ref();
+    if let Some(name) = request.and_then(|request| request.approved_by.as_ref()) {
         let _ = writeln!(text, "approved by: {name}");
+    }
+    if let Some(order) = request.and_then(|request| request.order) {
+        let _ = writeln!(text, "order: {order}");
+    }
+    if let Some(revision) = request.and_then(|request| request.revision.as_ref()) {
+        let _ = writeln!(text, "revision: {revision}");
     }
     if let Some(message) = &deployment.message {
         let _ = writeln!(text, "why: {message}");
