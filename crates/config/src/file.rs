@@ -65,6 +65,8 @@ pub struct Environment {
     /// A file of variables with the versions that are deployed, such as `.env.versions`. Read after
     /// `env_files`.
     pub versions: Option<String>,
+    /// Whether a change of `versions` that a deployment makes is committed with git.
+    pub commit_versions: bool,
     /// Profiles to activate.
     pub profiles: Vec<String>,
     /// Services that this environment goes without.
