@@ -250,10 +250,10 @@ impl Engine for DockerEngine {
     }
 
     fn listens(&self, container: &ObservedContainer) -> Option<bool> {
-        match &self.endpoint {
-            Endpoint::Unix(_) => listening::listens(&container.id, container.pid?),
-            Endpoint::Tcp(_) => None,
+        if !self.endpoint.is_here() {
+            return None;
         }
+        listening::listens(&container.id, container.pid?)
     }
 
     async fn healthcheck(

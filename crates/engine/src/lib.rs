@@ -2,6 +2,7 @@
 //!
 //! [`DockerEngine`] implements [`shiplap_model::Engine`]. It speaks to Docker 20.10 and newer.
 
+mod address;
 mod build;
 mod client;
 mod containers;
@@ -16,6 +17,7 @@ mod facts;
 mod ignore;
 mod images;
 mod inspect;
+mod link;
 mod listening;
 mod marks;
 mod observe;
@@ -25,8 +27,10 @@ mod resources;
 mod streams;
 mod summary;
 
+pub use address::{Address, SshAddress};
 pub use endpoint::Endpoint;
 pub use engine::DockerEngine;
 pub use error::from_bollard;
+pub use link::{Link, LinkOptions};
 pub use streams::{LogChunk, LogOptions, Terminal, TerminalExec};
 pub use summary::Summary;

@@ -13,8 +13,9 @@ use shiplap_compose::model::Service;
 use shiplap_model::Desired;
 use tokio::io::AsyncWriteExt;
 
+use crate::address::read_json;
 use crate::create::seccomp_profile;
-use crate::endpoint::{Endpoint, read_json};
+use crate::endpoint::Endpoint;
 
 /// A credential helper asks a keychain; one that asks the user has nobody to ask here.
 const HELPER_LIMIT: Duration = Duration::from_secs(30);

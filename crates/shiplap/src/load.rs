@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use shiplap_compose::separate::{self, separate};
 use shiplap_compose::{Diagnostic, Loaded, OsFiles, Project, Request, Tolerance};
 use shiplap_config::{Config, Generated, Settings, Sharing};
-use shiplap_execute::app::{Source, UsedSecret};
+use shiplap_execute::app::{AppError, Source, UsedSecret};
 use shiplap_ledger::SqliteLedger;
 use shiplap_model::{
     Deployment, DeploymentState, Ledger as _, Note, Outcome, Scope, StoredRelease,
@@ -29,6 +29,16 @@ pub struct Opened {
     pub source: Source,
     /// Nothing where there is no `shiplap.yaml`, or the command line goes without it.
     pub settings: Option<Settings>,
+}
+
+impl Opened {
+    /// Where it is deployed.
+    ///
+    /// # Errors
+    /// As with [`Place::of`](crate::world::Place::of).
+    pub fn place(&self) -> Result<crate::world::Place, AppError> {
+        crate::world::Place::of(self.settings.as_ref())
+    }
 }
 
 /// Loads the project.

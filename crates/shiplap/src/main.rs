@@ -36,6 +36,11 @@ fn main() -> std::process::ExitCode {
     {
         return edge::role(&cli.command);
     }
+    if let Command::Link { words } = &cli.command {
+        let error = world::become_ssh(words);
+        eprintln!("{error}");
+        return Exit::Failed.into();
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

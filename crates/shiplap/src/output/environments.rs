@@ -7,7 +7,7 @@ use shiplap_model::DeploymentState;
 
 use super::table::columns;
 use super::time;
-use crate::overview::{Environment, Overview};
+use crate::overview::{Environment, Machine, Overview};
 
 /// Routes that are shown in a line; more are counted.
 const ROUTES_SHOWN: usize = 2;
@@ -15,30 +15,43 @@ const ROUTES_SHOWN: usize = 2;
 /// For a person.
 pub fn text(overview: &Overview, now_ms: i64) -> String {
     let mut text = format!("{}\n", overview.project);
-    let rows: Vec<Vec<String>> = overview
-        .environments
-        .iter()
-        .map(|environment| {
-            vec![
-                environment.name.clone(),
-                environment.project_name.clone(),
-                replicas(environment),
-                deployment(environment, now_ms),
-                routes(environment),
-                until(environment, now_ms),
-            ]
-        })
-        .collect();
-    text.push_str(&columns(&rows));
+    for machine in &overview.machines {
+        if overview.machines.len() > 1 {
+            let _ = writeln!(text, "{}", machine.target.as_deref().unwrap_or("local"));
+        }
+        let rows: Vec<Vec<String>> = overview
+            .environments
+            .iter()
+            .filter(|environment| environment.target == machine.target)
+            .map(|environment| row(environment, machine, now_ms))
+            .collect();
+        text.push_str(&columns(&rows));
+        match &machine.seen {
+            Ok(seen) if seen.has_edge => {}
+            Ok(_) => text.push_str("no edge\n"),
+            Err(why) => {
+                let _ = writeln!(text, "! {why}");
+            }
+        }
+    }
     for environment in &overview.environments {
         for warning in warnings(environment, now_ms) {
             let _ = writeln!(text, "! {}: {warning}", environment.name);
         }
     }
-    if !overview.has_edge {
-        text.push_str("no edge\n");
-    }
     text
+}
+
+fn row(environment: &Environment, machine: &Machine, now_ms: i64) -> Vec<String> {
+    let is_seen = machine.seen.is_ok();
+    vec![
+        environment.name.clone(),
+        environment.project_name.clone(),
+        if is_seen { replicas(environment) } else { "not known".to_owned() },
+        deployment(environment, now_ms),
+        if is_seen { routes(environment) } else { "-".to_owned() },
+        until(environment, now_ms),
+    ]
 }
 
 fn replicas(environment: &Environment) -> String {
@@ -108,8 +121,21 @@ pub fn json(overview: &Overview) -> Value {
     json!({
         "version": 1,
         "project": overview.project,
-        "edge": overview.has_edge,
+        "edge": overview.machines.iter().all(has_edge),
+        "machines": overview.machines.iter().map(machine).collect::<Vec<_>>(),
         "environments": overview.environments.iter().map(one).collect::<Vec<_>>(),
+    })
+}
+
+fn has_edge(machine: &Machine) -> bool {
+    machine.seen.as_ref().is_ok_and(|seen| seen.has_edge)
+}
+
+fn machine(machine: &Machine) -> Value {
+    json!({
+        "target": machine.target,
+        "edge": has_edge(machine),
+        "error": machine.seen.as_ref().err(),
     })
 }
 
