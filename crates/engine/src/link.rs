@@ -76,7 +76,7 @@ impl Link {
     /// Why ssh did not get there: `HostKey`, `Denied`, `Unreachable`, or `Invalid` where there is no
     /// `ssh`.
     pub async fn open(address: &SshAddress, options: LinkOptions) -> Result<Self, EngineError> {
-        let failed = |trouble: Trouble| trouble.during(format!("connecting to {address}"));
+        let failed = |trouble: Trouble| trouble.during("connecting");
         let (folder, lock) =
             folder().map_err(|error| failed(words::of_no_start(address, &error)))?;
         let over_there = std::iter::once(address.socket.clone()).chain(options.sockets);

@@ -119,7 +119,7 @@ pub(crate) fn of_a_refusal(address: &SshAddress, socket: &Path, refusal: Refusal
     let user = address.user.as_deref().unwrap_or("$USER");
     Trouble::new(
         EngineErrorKind::Unreachable,
-        format!("nothing that its user may use listens at {place} of {address}"),
+        format!("nothing that its user may use listens at {place} of {}", address.host),
         format!(
             "does docker run there, and may the user use it? `{} docker version`; on that machine, \
              `sudo systemctl start docker` or `sudo usermod -aG docker {user}`",
@@ -227,7 +227,7 @@ mod tests {
         };
         let away = of("channel 2: open failed: connect failed: open failed\r\n").unwrap();
         assert_eq!(away.kind, EngineErrorKind::Unreachable);
-        assert!(away.message.contains("/run/d.sock of ssh://vm1"), "{}", away.message);
+        assert!(away.message.contains("/run/d.sock of vm1"), "{}", away.message);
         let denied = of("channel 2: open failed: administratively prohibited: open failed\r\n");
         assert_eq!(denied.unwrap().kind, EngineErrorKind::Denied);
         assert_eq!(of("Warning: something else\n"), None);

@@ -16,6 +16,7 @@ mod housekeeping;
 mod isolation;
 mod projects;
 mod promote;
+mod remote;
 mod resume;
 mod rollback;
 mod secrets;
