@@ -21,6 +21,7 @@ use crate::containers::Lasting;
 use crate::daemon::{self, ApiVersion, Daemon};
 use crate::endpoint::Endpoint;
 use crate::listening;
+use crate::supply::Supply;
 
 /// Images of which the configuration is remembered; each takes a few kilobytes.
 const REMEMBERED_IMAGES: usize = 1000;
@@ -39,6 +40,7 @@ pub struct DockerEngine {
     /// What cannot change while a container exists, by its id: it need not be asked for while
     /// requests are held.
     containers: Arc<Mutex<HashMap<String, Lasting>>>,
+    pub(crate) supply: Option<Arc<dyn Supply>>,
 }
 
 impl DockerEngine {
@@ -54,6 +56,7 @@ impl DockerEngine {
             daemon: Arc::default(),
             images: Arc::default(),
             containers: Arc::default(),
+            supply: None,
         })
     }
 
@@ -62,6 +65,12 @@ impl DockerEngine {
     pub fn with_limits(mut self, limits: &Limits) -> Self {
         self.client.set_limits(limits);
         self
+    }
+
+    /// The same, where somebody sees to what containers mount.
+    #[must_use]
+    pub fn with_supply(self, supply: Arc<dyn Supply>) -> Self {
+        Self { supply: Some(supply), ..self }
     }
 
     /// The underlying client, for what this type does not offer. It speaks the settled version

@@ -26,6 +26,7 @@ mod registry;
 mod resources;
 mod streams;
 mod summary;
+mod supply;
 
 pub use address::{Address, SshAddress};
 pub use endpoint::Endpoint;
@@ -34,3 +35,4 @@ pub use error::from_bollard;
 pub use link::{Link, LinkOptions};
 pub use streams::{LogChunk, LogOptions, Terminal, TerminalExec};
 pub use summary::Summary;
+pub use supply::Supply;

@@ -2,6 +2,7 @@
 
 mod cli;
 mod commands;
+mod delivery;
 mod edge;
 mod ephemeral;
 mod exit;

@@ -15,6 +15,7 @@ use shiplap_execute::{Cancel, Reporter};
 use shiplap_ledger::SqliteLedger;
 use shiplap_model::Limits;
 
+use crate::delivery::{Deliveries, Files};
 use crate::edge::EdgeRouter;
 
 /// Where history is kept instead of the default.
@@ -40,6 +41,8 @@ pub fn state_dir() -> PathBuf {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     address: Address,
+    /// What has to be there before containers are made that mount it.
+    files: Arc<Deliveries>,
 }
 
 impl Place {
@@ -48,7 +51,7 @@ impl Place {
     /// # Errors
     /// When `DOCKER_HOST` or the current context names an address that is not supported.
     pub fn usual() -> Result<Self, AppError> {
-        Ok(Self { address: Address::from_environment()? })
+        Ok(Self { address: Address::from_environment()?, files: Arc::default() })
     }
 
     /// Where an environment is deployed: its target, else as [`Place::usual`].
@@ -58,7 +61,9 @@ impl Place {
     pub fn of(settings: Option<&Settings>) -> Result<Self, AppError> {
         match settings.map(|settings| &settings.target) {
             None | Some(Target::Here) => Self::usual(),
-            Some(Target::At(address)) => Ok(Self { address: Address::parse(address)? }),
+            Some(Target::At(address)) => {
+                Ok(Self { address: Address::parse(address)?, files: Arc::default() })
+            }
         }
     }
 
@@ -68,6 +73,19 @@ impl Place {
             Address::Unix(_) => true,
             Address::Tcp(_) | Address::Ssh(_) => false,
         }
+    }
+
+    /// Whether it is reached by ssh, so that the project's files are not there.
+    pub const fn is_behind_ssh(&self) -> bool {
+        match self.address {
+            Address::Ssh(_) => true,
+            Address::Unix(_) | Address::Tcp(_) => false,
+        }
+    }
+
+    /// The same, with files that have to be there.
+    pub fn with_files(self, files: Arc<Deliveries>) -> Self {
+        Self { files, ..self }
     }
 
     /// The folder of what is kept here about this machine alone: another machine has another one.
@@ -96,7 +114,10 @@ impl Place {
         ];
         let options = LinkOptions { program, sockets: vec![edge.clone()] };
         let endpoint = self.address.open(options).await?;
-        let docker = DockerEngine::connect(&endpoint)?.with_limits(limits);
+        let mut docker = DockerEngine::connect(&endpoint)?.with_limits(limits);
+        if self.is_behind_ssh() {
+            docker = docker.with_supply(Arc::new(Files::new(self.files.clone())));
+        }
         docker.reach().await?;
         Ok(World { docker, edge })
     }

@@ -35,7 +35,7 @@ pub async fn deploy(project: &ProjectArgs, args: &DeployArgs, format: Format) ->
         Ok(place) => place,
         Err(error) => return refuse(&error, None),
     };
-    let Opened { source, settings } = chosen.opened;
+    let Opened { source, settings, .. } = chosen.opened;
     let mut request = match request(&chosen.selected, &args.carry.limits, settings.as_ref()) {
         Ok(request) => request,
         Err(exit) => return exit,

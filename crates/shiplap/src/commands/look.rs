@@ -22,7 +22,7 @@ pub async fn plan(project: &ProjectArgs, args: &PlanArgs, format: Format) -> Exi
         Ok(place) => place,
         Err(error) => return refuse(&error, None),
     };
-    let Opened { source, settings } = chosen.opened;
+    let Opened { source, settings, .. } = chosen.opened;
     let request = match request(&chosen.selected, &args.limits, settings.as_ref()) {
         Ok(request) => request,
         Err(exit) => return exit,
@@ -97,7 +97,7 @@ pub async fn status(project: &ProjectArgs, format: Format) -> Exit {
         Ok(place) => place,
         Err(error) => return refuse(&error, None),
     };
-    let Opened { source, settings } = opened;
+    let Opened { source, settings, .. } = opened;
     let app = match app(&place, Some(&source)).await {
         Ok((app, _)) => app,
         Err(exit) => return exit,

@@ -5,7 +5,7 @@ use shiplap_execute::app::{Intent, Promotion, Source, Tests};
 use shiplap_model::{Requirement, RequirementKind, RequirementRun};
 
 use super::carry::{Order, carry};
-use super::{Exit, Format, Opened, opened, show_diagnostics, unsupported};
+use super::{Exit, Format, opened, show_diagnostics, unsupported};
 use crate::cli::{ProjectArgs, PromoteArgs};
 use crate::secrets::Missing;
 use crate::versions::{self, Absent};
@@ -17,7 +17,7 @@ const TESTS: &str = "gate-tests";
 pub async fn promote(project: &ProjectArgs, args: &PromoteArgs, format: Format) -> Exit {
     let from = open(project, &args.from, Missing::Pretend).await;
     let to = open(project, &args.to, Missing::Make).await;
-    let ((mut from, from_settings), (to, settings)) = match (from, to) {
+    let ((mut from, from_settings, _), (to, settings, place)) = match (from, to) {
         (Ok(from), Ok(to)) => (from, to),
         (Err(exit), _) | (_, Err(exit)) => return exit,
     };
@@ -25,10 +25,6 @@ pub async fn promote(project: &ProjectArgs, args: &PromoteArgs, format: Format) 
         eprintln!("error[usage]: `{}` cannot be promoted to itself", args.from);
         return Exit::Usage;
     }
-    let place = match Place::of(Some(&settings)) {
-        Ok(place) => place,
-        Err(error) => return super::refuse(&error, None),
-    };
     if settings.target != from_settings.target && settings.gates.tests.is_some() {
         let (from, to) = (&args.from, &args.to);
         eprintln!("error[promote/tests-elsewhere]: `{from}` is on another machine than `{to}`");
@@ -115,11 +111,12 @@ async fn open(
     project: &ProjectArgs,
     name: &str,
     missing: Missing,
-) -> Result<(Source, Settings), Exit> {
+) -> Result<(Source, Settings, Place), Exit> {
     let project = ProjectArgs { environment: Some(name.to_owned()), ..project.clone() };
-    let Opened { source, settings } = opened(&project, missing).await?;
-    match settings {
-        Some(settings) => Ok((source, settings)),
+    let opened = opened(&project, missing).await?;
+    let place = opened.place().map_err(|error| super::refuse(&error, None))?;
+    match opened.settings {
+        Some(settings) => Ok((opened.source, settings, place)),
         None => {
             eprintln!("error[usage]: there is no shiplap.yaml that has environments");
             eprintln!("  = help: `shiplap init` writes one for what is in this folder");

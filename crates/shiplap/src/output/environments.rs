@@ -166,7 +166,7 @@ fn one(environment: &Environment) -> Value {
 mod tests {
     use super::*;
     use crate::ephemeral::Ephemeral;
-    use crate::overview::{Replicas, Routed};
+    use crate::overview::{Replicas, Routed, Seen};
 
     const NOW_MS: i64 = 1_000_000_000;
 
@@ -205,7 +205,8 @@ mod tests {
             expires_ms: Some(NOW_MS),
         });
         let environments = vec![prod, preview];
-        let overview = Overview { project: "shop".into(), environments, has_edge: true };
+        let machines = vec![Machine { target: None, seen: Ok(Seen { has_edge: true }) }];
+        let overview = Overview { project: "shop".into(), environments, machines };
         assert_eq!(
             text(&overview, NOW_MS),
             "shop\n\
@@ -218,5 +219,33 @@ mod tests {
              ! prod: requests are held: `shiplap -e prod resume` lets them go on\n\
              ! pr-42: its time is over: `shiplap env prune` removes it\n"
         );
+    }
+
+    #[test]
+    fn machines_come_apart_and_one_that_is_away_says_why() {
+        let on = |name: &str, target: &str| Environment {
+            target: Some(target.to_owned()),
+            ..environment(name)
+        };
+        let machine = |target: &str, seen| Machine { target: Some(target.to_owned()), seen };
+        let overview = Overview {
+            project: "shop".into(),
+            environments: vec![on("dev", "ssh://vm1"), on("prod", "ssh://vm2")],
+            machines: vec![
+                machine("ssh://vm1", Ok(Seen { has_edge: false })),
+                machine("ssh://vm2", Err("connecting: no route".into())),
+            ],
+        };
+        assert_eq!(
+            text(&overview, NOW_MS),
+            "shop\n\
+             ssh://vm1\n\
+             dev  shop-dev  nothing runs  never deployed  -\n\
+             no edge\n\
+             ssh://vm2\n\
+             prod  shop-prod  not known  never deployed  -\n\
+             ! connecting: no route\n"
+        );
+        assert_eq!(json(&overview)["machines"][1]["error"], "connecting: no route");
     }
 }

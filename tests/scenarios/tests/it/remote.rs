@@ -218,3 +218,59 @@ fn environments_on_several_machines_are_shown_by_machine() {
     let _ = lab.run(&["edge", "status"]).exits(2).says("which machine?");
     lab.run(&["-e", "default", "edge", "status"]).ok();
 }
+
+#[test]
+fn files_of_the_project_are_delivered_and_their_changes_are_changes() {
+    let Some(host) = Host::new() else { return };
+    let lab = Lab::at(&host, "files");
+    lab.compose(
+        r#"
+services:
+  api:
+    image: ${APP}:v1
+    command: [api]
+    ports: ["${API_PORT}:9000"]
+    volumes:
+      - ./api.conf:/etc/api.conf
+      - ./site:/site:ro
+      - ./data:/data
+    configs: [{source: extra, target: /etc/extra.conf}]
+    deploy: {update_config: {monitor: 100ms}}
+configs:
+  extra: {file: ./extra.conf}
+"#,
+    );
+    lab.write("api.conf", "one");
+    lab.write("extra.conf", "of a config");
+    lab.write("site/a/index.html", "hello");
+    lab.write("data/seed", "sown");
+    let shown = |path: &str| {
+        let process = lab.inspect("api")["State"]["Pid"].to_string();
+        host.run(&format!("cat /proc/{process}/root{path}"))
+    };
+    lab.run(&["plan"]).ok().says("api writes to ./data");
+    assert!(lab.engine.objects(&lab.project).is_empty());
+    lab.run(&["deploy", "--yes"]).ok();
+    assert_eq!(shown("/etc/api.conf"), "one");
+    assert_eq!(shown("/site/a/index.html"), "hello");
+    assert_eq!(shown("/data/seed"), "sown");
+    assert_eq!(shown("/etc/extra.conf"), "of a config");
+    lab.run(&["plan", "--exit-code"]).ok().says("nothing to do");
+
+    // What a container has written stays, whatever is here.
+    let kept = format!("/var/lib/shiplap-files/{}/kept/data", lab.project);
+    host.run(&format!("echo grown > {kept}/seed"));
+    lab.write("data/seed", "sown again");
+    lab.run(&["plan", "--exit-code"]).ok().says("nothing to do");
+    lab.write("api.conf", "two");
+    let _ = lab.run(&["plan", "--exit-code"]).exits(5).says("/etc/api.conf");
+    lab.run(&["deploy", "--yes"]).ok();
+    assert_eq!((shown("/etc/api.conf"), shown("/data/seed")), ("two".into(), "grown".into()));
+
+    // Going back needs nothing of what is here.
+    std::fs::remove_file(lab.dir().join("api.conf")).expect("it is there");
+    lab.run(&["rollback", "--yes"]).ok();
+    assert_eq!(shown("/etc/api.conf"), "one");
+    let all = lab.engine.get("/containers/json?all=1").to_string();
+    assert!(!all.contains(".files\""), "{all}");
+}
