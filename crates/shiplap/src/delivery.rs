@@ -135,7 +135,10 @@ mod tests {
         std::fs::write(folder.join("nginx.conf"), "listen 80;").unwrap();
         std::fs::create_dir_all(folder.join("site")).unwrap();
         std::fs::write(folder.join("site/index.html"), "hello").unwrap();
-        let text = format!("name: shop\nservices: {{ web: {{ image: a, volumes: {volumes} }} }}\n");
+        let text = format!(
+            "name: shop\nservices: {{ web: {{ image: a, volumes: {volumes} }} }}\n\
+             volumes: {{ data: {{}} }}\n"
+        );
         std::fs::write(folder.join("compose.yaml"), text).unwrap();
         let request = Request { working_dir: folder.to_path_buf(), ..Request::default() };
         shiplap_compose::load(&request, &OsFiles).unwrap()

@@ -129,8 +129,8 @@ pub(crate) fn of_a_refusal(address: &SshAddress, socket: &Path, refusal: Refusal
 }
 
 fn last_line(words: &str) -> &str {
-    let lines = words.lines().map(str::trim).filter(|line| !line.is_empty());
-    lines.last().unwrap_or_default()
+    let mut lines = words.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.next_back().unwrap_or_default()
 }
 
 /// `SHA256:…`, as ssh shows the key that it was offered.

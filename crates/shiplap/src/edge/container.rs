@@ -18,7 +18,7 @@ use shiplap_edge::{Client, ClientError};
 use shiplap_engine::DockerEngine;
 use shiplap_model::{AnonymousVolumes, Engine as _, EngineError, ROLE, RouterError};
 
-use super::image::EdgeImage;
+use super::image::{self, EdgeImage};
 use super::{BUILD_VARIABLE, DIR_VARIABLE, ENGINE_VARIABLE, GID_VARIABLE, dir};
 use crate::world::World;
 
@@ -276,6 +276,13 @@ pub(super) async fn load(docker: &DockerEngine) -> Result<EdgeImage, RouterError
     };
     let image = EdgeImage::of_this_binary().map_err(unreadable)?;
     if docker.image(&image.tag).await?.is_none() {
+        let version = docker.raw().version().await;
+        let version = version.map_err(|error| engine("asking the engine what it runs", &error))?;
+        if let Some(other) = version.arch.filter(|arch| arch != image::architecture()) {
+            let own = image::architecture();
+            let text = format!("its machine is {other}, and this program runs on {own} only");
+            return Err(RouterError::Refused(text));
+        }
         docker.load_image(image.archive().map_err(unreadable)?).await?;
     }
     Ok(image)
