@@ -12,6 +12,7 @@ mod words;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
@@ -178,8 +179,8 @@ fn folder() -> io::Result<(TempDir, File)> {
     };
     let candidates = [own.filter(|own| own.is_dir()), Some(usual), Some("/tmp".into())];
     let base = candidates.into_iter().flatten().find(fits).unwrap_or_else(|| "/tmp".into());
-    sweep(&base);
-    let folder = tempfile::Builder::new().prefix(FOLDER).tempdir_in(base)?;
+    let folder = tempfile::Builder::new().prefix(FOLDER).tempdir_in(&base)?;
+    sweep(&base, folder.path().metadata()?.uid());
     // It has its name when it is locked, so that nobody finds it before.
     let (new, lock) = (folder.path().join("new"), folder.path().join(LOCK));
     let file = File::create(&new)?;
@@ -188,16 +189,102 @@ fn folder() -> io::Result<(TempDir, File)> {
     Ok((folder, file))
 }
 
-/// Removes what links left whose process was killed.
-fn sweep(base: &Path) {
+/// Removes what links of a user left whose process was killed.
+fn sweep(base: &Path, user: u32) {
     for entry in std::fs::read_dir(base).into_iter().flatten().flatten() {
-        if !entry.file_name().to_string_lossy().starts_with(FOLDER) {
+        // What somebody else has put there under such a name is no folder of ours.
+        let is_own = entry.metadata().is_ok_and(|data| data.is_dir() && data.uid() == user);
+        if !is_own || !entry.file_name().to_string_lossy().starts_with(FOLDER) {
             continue;
         }
-        // One that has no lock yet is being made. Those of others cannot be opened.
+        // One that has no lock yet is being made.
         let Ok(lock) = File::options().write(true).open(entry.path().join(LOCK)) else { continue };
         if lock.try_lock().is_ok() {
             let _ = std::fs::remove_dir_all(entry.path());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_of_killed_links_go_and_those_in_use_stay() {
+        let base = tempfile::tempdir().unwrap();
+        let user = base.path().metadata().unwrap().uid();
+        let made = |name: &str| {
+            let folder = base.path().join(name);
+            std::fs::create_dir(&folder).unwrap();
+            (folder.clone(), File::create(folder.join(LOCK)).unwrap())
+        };
+        let (left, _) = made("shiplap-ssh-left");
+        let (used, lock) = made("shiplap-ssh-used");
+        lock.lock().unwrap();
+        let (other, _) = made("other");
+        let new = base.path().join("shiplap-ssh-new");
+        std::fs::create_dir(&new).unwrap();
+        sweep(base.path(), user + 1);
+        assert!(left.exists(), "it is somebody else's");
+        sweep(base.path(), user);
+        assert!(!left.exists());
+        assert!(used.exists() && other.exists() && new.exists());
+    }
+
+    /// A program that stands for ssh: what it does with the sockets is its own business.
+    fn options(folder: &Path, script: &str) -> LinkOptions {
+        let program = folder.join("ssh");
+        std::fs::write(&program, script).unwrap();
+        LinkOptions { program: vec!["sh".into(), program.into()], sockets: Vec::new() }
+    }
+
+    fn address() -> SshAddress {
+        match crate::Address::parse("ssh://ada@vm1").unwrap() {
+            crate::Address::Ssh(address) => address,
+            other => panic!("{other} is not reached by ssh"),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_ssh_that_ends_says_why_and_is_not_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = format!(
+            "echo x >> {}/runs; echo 'ssh: connect to host vm1 port 22: No route to host' >&2; exit 255",
+            folder.path().display()
+        );
+        let error = Link::open(&address(), options(folder.path(), &script)).await.unwrap_err();
+        assert_eq!(error.kind, shiplap_model::EngineErrorKind::Unreachable);
+        assert!(error.message.ends_with("No route to host"), "{}", error.message);
+        assert_eq!(std::fs::read_to_string(folder.path().join("runs")).unwrap(), "x\n");
+    }
+
+    #[tokio::test]
+    async fn a_link_that_ends_is_down_until_it_is_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        // Its socket is the word before the first colon behind `-L`; it ends when told to, once.
+        let script = format!(
+            "while [ \"$1\" != -L ]; do shift; done; touch \"${{2%%:*}}\"\n\
+             while [ ! -e {folder}/end ]; do sleep 0.01; done; rm {folder}/end\n\
+             echo 'Timeout, server vm1 not responding.' >&2; exit 255",
+            folder = folder.path().display()
+        );
+        let link = Link::open(&address(), options(folder.path(), &script)).await.unwrap();
+        assert!(link.why_down().is_none());
+        let here = link.socket(Path::new(crate::address::DEFAULT_SOCKET)).unwrap().to_owned();
+        std::fs::write(folder.path().join("end"), "").unwrap();
+        let why = loop {
+            if let Some(why) = link.why_down() {
+                break why;
+            }
+            tokio::task::yield_now().await;
+        };
+        assert_eq!(why.kind(), io::ErrorKind::NotConnected);
+        assert!(why.to_string().ends_with("not responding."), "{why}");
+        while link.why_down().is_some() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        assert!(here.exists(), "at the same place");
+        drop(link);
+        assert!(!here.exists(), "with its folder");
     }
 }

@@ -45,6 +45,13 @@ fn remote_updates_and_rollbacks_drop_nothing() {
     traffic.end_without_a_drop();
 
     lab.run(&["status"]).ok().says("deployment 3");
+    // What ends the standby in the background finds the machine by itself.
+    lab.set("TAG", "v3");
+    lab.run(&["deploy", "--yes", "--standby", "1s"]).ok();
+    until("nothing is frozen any more", SOON, || {
+        let all = lab.engine.containers(&lab.project);
+        all.iter().all(|one| one["State"] != "paused").then_some(())
+    });
     lab.run(&["exec", "-T", "api", "/app", "health", "9000"]).ok();
     lab.run(&["logs"]).ok().says("api-1 |");
     lab.run(&["edge", "status"]).ok().says(&lab.api.to_string());
