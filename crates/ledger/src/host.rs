@@ -21,6 +21,13 @@ pub struct ProcessIdentity {
     pub start_ticks: u64,
 }
 
+impl ProcessIdentity {
+    /// When it started, as a column holds it.
+    pub(crate) fn start_column(&self) -> i64 {
+        i64::try_from(self.start_ticks).unwrap_or(i64::MAX)
+    }
+}
+
 /// Whether a process still runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {

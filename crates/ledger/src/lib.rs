@@ -20,9 +20,12 @@ mod history;
 mod host;
 mod key;
 mod lease;
+mod order;
 mod payload;
+mod queue;
 mod schema;
 mod store;
+mod token;
 mod writer;
 
 pub use host::{Host, Presence, ProcessIdentity, SystemHost};

@@ -13,8 +13,11 @@ const APPLICATION_ID: i64 = 0x5368_6c70;
 
 /// Each brings the schema from its index to the next number. Written once, never edited; a new
 /// version of a stored payload takes a new one too, so that an older program stops at the door.
-const MIGRATIONS: [&str; 2] =
-    [include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("migrations/0001.sql"),
+    include_str!("migrations/0002.sql"),
+    include_str!("migrations/0003.sql"),
+];
 const KNOWN: i64 = MIGRATIONS.len() as i64;
 
 /// A transaction lasts milliseconds; who waits longer than this stands behind a stopped process.

@@ -11,8 +11,9 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::io::Errno;
 use shiplap_model::{
-    Deployment, Journal, JournalEntry, Lease, LeaseHeld, LeaseKey, Ledger, LedgerError,
-    NewDeployment, Outcome, Resumption, Scope, Secret, StoredImage, StoredRelease,
+    Claim, Deployment, Journal, JournalEntry, Lease, LeaseHeld, LeaseKey, Ledger, LedgerError,
+    NewDeployment, NewOrder, Order, OrderEnd, OrderError, Orders, Outcome, Placed, Resumption,
+    Scope, Secret, Store, StoredImage, StoredRelease, Token, Tokens,
 };
 use tokio::sync::oneshot;
 
@@ -20,10 +21,11 @@ use crate::failure::{Failure, file};
 use crate::history::Happened;
 use crate::host::{Host, SystemHost};
 use crate::key::key_path;
+use crate::order::{self, Refusal};
 use crate::payload::{Ended, Resumed, Step};
 use crate::schema::{self, Found};
 use crate::writer::{Line, Work, Writer};
-use crate::{chain, history, lease};
+use crate::{chain, history, lease, token};
 
 /// A ledger in a state directory, which several processes may use at once.
 ///
@@ -106,18 +108,6 @@ impl SqliteLedger {
         })
     }
 
-    /// Images of the newest `keep` done deployments of every scope, with the scope and the number
-    /// of the deployment: what a prune must leave for rollbacks.
-    ///
-    /// # Errors
-    /// `Damaged` where an entry cannot be read.
-    pub fn retained_images(
-        &self,
-        keep: u32,
-    ) -> Result<Vec<(Scope, u64, StoredImage)>, LedgerError> {
-        self.reading(|connection| history::retained_images(connection, keep))
-    }
-
     /// A number that is another one as soon as somebody with another handle has written: whoever
     /// waits for something to happen need not read everything again to see that nothing did. It
     /// says nothing across handles.
@@ -133,7 +123,16 @@ impl SqliteLedger {
         &self,
         work: impl FnOnce(&Transaction) -> Result<T, Failure>,
     ) -> Result<T, LedgerError> {
-        self.transaction(TransactionBehavior::Immediate, work)
+        let done = self.transaction(TransactionBehavior::Immediate, work);
+        done.map_err(|failure: Failure| failure.at(&self.path))
+    }
+
+    fn ordering<T>(
+        &self,
+        work: impl FnOnce(&Transaction) -> Result<T, Refusal>,
+    ) -> Result<T, OrderError> {
+        let done = self.transaction(TransactionBehavior::Immediate, work);
+        done.map_err(|refusal: Refusal| refusal.at(&self.path))
     }
 
     /// A transaction too, so that what is read belongs together.
@@ -141,21 +140,21 @@ impl SqliteLedger {
         &self,
         work: impl FnOnce(&Transaction) -> Result<T, Failure>,
     ) -> Result<T, LedgerError> {
-        self.transaction(TransactionBehavior::Deferred, work)
+        let done = self.transaction(TransactionBehavior::Deferred, work);
+        done.map_err(|failure: Failure| failure.at(&self.path))
     }
 
-    fn transaction<T>(
+    /// What does not succeed is rolled back.
+    fn transaction<T, E: From<rusqlite::Error>>(
         &self,
         behavior: TransactionBehavior,
-        work: impl FnOnce(&Transaction) -> Result<T, Failure>,
-    ) -> Result<T, LedgerError> {
-        let run = |connection: &mut Connection| {
-            let transaction = connection.transaction_with_behavior(behavior)?;
-            let value = work(&transaction)?;
-            transaction.commit()?;
-            Ok(value)
-        };
-        run(&mut self.connection()).map_err(|failure: Failure| failure.at(&self.path))
+        work: impl FnOnce(&Transaction) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut connection = self.connection();
+        let transaction = connection.transaction_with_behavior(behavior)?;
+        let value = work(&transaction)?;
+        transaction.commit()?;
+        Ok(value)
     }
 
     fn hand_over(
@@ -283,6 +282,75 @@ impl Ledger for SqliteLedger {
 
     async fn verify(&self) -> Result<u64, LedgerError> {
         self.reading(|tx| chain::verify(tx, &self.state_dir))
+    }
+}
+
+#[async_trait]
+impl Orders for SqliteLedger {
+    async fn place(&self, order: &NewOrder) -> Result<Placed, OrderError> {
+        let now_ms = self.host.now_ms();
+        self.ordering(|tx| order::place(tx, order, now_ms))
+    }
+
+    async fn claim(&self, server: &str, ttl: Duration) -> Result<Option<Claim>, OrderError> {
+        self.ordering(|tx| Ok(order::claim(tx, self.host.as_ref(), server, ttl)?))
+    }
+
+    async fn keep(&self, claim: &Claim, ttl: Duration) -> Result<(), OrderError> {
+        self.ordering(|tx| order::keep(tx, self.host.as_ref(), claim, ttl))
+    }
+
+    async fn finish(&self, claim: &Claim, end: &OrderEnd) -> Result<(), OrderError> {
+        let now_ms = self.host.now_ms();
+        self.ordering(|tx| order::finish(tx, claim, end, now_ms))
+    }
+
+    async fn order(&self, id: u64) -> Result<Option<Order>, OrderError> {
+        Ok(self.reading(|tx| order::order(tx, id))?)
+    }
+
+    async fn orders(&self, scope: Option<&Scope>, limit: u32) -> Result<Vec<Order>, OrderError> {
+        Ok(self.reading(|tx| order::orders(tx, scope, limit))?)
+    }
+
+    async fn orders_revision(&self) -> Result<u64, OrderError> {
+        Ok(self.reading(|tx| order::revision(tx))?)
+    }
+}
+
+#[async_trait]
+impl Tokens for SqliteLedger {
+    async fn add_token(&self, token: &Token) -> Result<(), LedgerError> {
+        self.writing(|tx| token::add(tx, token))
+    }
+
+    async fn token(&self, id: &str) -> Result<Option<Token>, LedgerError> {
+        self.reading(|tx| token::find(tx, id))
+    }
+
+    async fn tokens(&self) -> Result<Vec<Token>, LedgerError> {
+        self.reading(|tx| token::all(tx))
+    }
+
+    async fn token_used(&self, id: &str, at_ms: i64) -> Result<(), LedgerError> {
+        if self.reading(|tx| token::is_news(tx, id, at_ms))? {
+            self.writing(|tx| token::used(tx, id, at_ms))?;
+        }
+        Ok(())
+    }
+
+    async fn revoke_token(&self, id: &str, at_ms: i64) -> Result<bool, LedgerError> {
+        self.writing(|tx| token::revoke(tx, id, at_ms))
+    }
+}
+
+#[async_trait]
+impl Store for SqliteLedger {
+    async fn retained_images(
+        &self,
+        keep: u32,
+    ) -> Result<Vec<(Scope, u64, StoredImage)>, LedgerError> {
+        self.reading(|tx| history::retained_images(tx, keep))
     }
 }
 

@@ -19,6 +19,7 @@ mod requirement;
 mod router;
 mod routes;
 mod secret;
+mod store;
 mod token;
 
 pub use desired::{Desired, FieldDigests, Fields, InjectedFile, ServiceSpec};
@@ -45,7 +46,8 @@ pub use observed::{
     ObservedNetwork, ObservedVolume, PublishedPort,
 };
 pub use order::{
-    Claim, MAX_WAITING, NewOrder, Order, OrderEnd, OrderError, OrderState, Orders, Placed, Wanted,
+    Claim, KEY_LASTS, MAX_WAITING, NewOrder, ORDERS_KEPT, Order, OrderEnd, OrderError, OrderState,
+    Orders, Placed, Wanted,
 };
 pub use plan::{
     Action, Cause, Change, ChangeKind, Gate, Goal, HealthGate, NameTarget, Note, Phase, Plan,
@@ -63,4 +65,5 @@ pub use routes::{
     RateBy, RateLimit, RoutePolicy, RouteSpec, RouteTable, RouteTo,
 };
 pub use secret::Secret;
-pub use token::{Token, TokenAction, TokenScope, Tokens};
+pub use store::Store;
+pub use token::{Token, TokenAction, TokenScope, Tokens, minute_of};

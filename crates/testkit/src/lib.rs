@@ -10,6 +10,7 @@ pub mod contract;
 mod engine;
 mod ledger;
 mod project;
+mod queue;
 mod router;
 mod state;
 mod world;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use shiplap_model::{
     Deployment, DeploymentState, Direction, Journal, JournalFact, Ledger, LedgerError, Outcome,
-    Resumption, Rules, StepState, StoredRelease,
+    Resumption, Rules, StepState, Store as _, StoredRelease,
 };
 
 use crate::support::{
@@ -161,14 +161,14 @@ async fn images_are_retained_of_the_newest_done_deployments_of_every_scope() {
     bench.ledger.begin(&deployment(&unfinished, "unfinished")).await.unwrap();
 
     assert_eq!(
-        bench.ledger.retained_images(2).unwrap(),
+        bench.ledger.retained_images(2).await.unwrap(),
         [
             (dev.clone(), 1, image("a")),
             (prod.clone(), 3, image("c")),
             (prod.clone(), 2, image("b")),
         ]
     );
-    assert_eq!(bench.ledger.retained_images(0).unwrap(), []);
+    assert_eq!(bench.ledger.retained_images(0).await.unwrap(), []);
 }
 
 #[tokio::test]

@@ -5,5 +5,6 @@ mod fixture;
 mod history;
 mod integrity;
 mod leases;
+mod orders;
 mod storage;
 mod support;
