@@ -1,6 +1,7 @@
 //! The ledger as its users see it, on real files.
 
 mod contract;
+mod database;
 mod fixture;
 mod history;
 mod integrity;
