@@ -28,6 +28,8 @@ pub struct Survey {
 /// What the files mention of a service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SurveyedService {
+    /// Its image, as far as variables have values.
+    pub image: Option<String>,
     /// Its variables with what the file gives them. Nothing where it only names them, and where a
     /// value is made of other variables it is left out altogether.
     pub environment: BTreeMap<String, Option<String>>,
@@ -88,7 +90,8 @@ pub fn read_dotenv(
 }
 
 fn service(node: &Node) -> SurveyedService {
-    let mut service = SurveyedService::default();
+    let mut service =
+        SurveyedService { image: node.text_at("image").map(str::to_owned), ..Default::default() };
     match node.get("environment").map(|environment| &environment.value) {
         Some(Value::Map(map)) => {
             for (name, value) in map {

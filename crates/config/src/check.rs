@@ -253,6 +253,9 @@ fn fits_pattern(pattern: &str, text: &str) -> bool {
     match pattern {
         r"^/" => text.starts_with('/'),
         r"^[a-z0-9][a-z0-9_-]*$" => is_name(text),
+        r"^[^/]+/[^/]+$" => {
+            text.split('/').count() == 2 && text.split('/').all(|part| !part.is_empty())
+        }
         other => unreachable!("a pattern without a check: {other}"),
     }
 }
@@ -260,6 +263,7 @@ fn fits_pattern(pattern: &str, text: &str) -> bool {
 fn pattern_words(pattern: &str) -> &'static str {
     match pattern {
         r"^/" => "it starts with `/`",
+        r"^[^/]+/[^/]+$" => "OWNER/NAME",
         _ => "lower-case letters, digits, `-` and `_`, the first a letter or a digit",
     }
 }

@@ -26,6 +26,101 @@ pub struct File {
     /// The instances of the project. Of fixed names that several use, the first one declared keeps
     /// them.
     pub environments: IndexMap<String, Environment>,
+    /// What a control server (`shiplap serve`) takes as a request to deploy.
+    pub triggers: Triggers,
+}
+
+/// What a control server takes as a request to deploy, in forms that others know.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Triggers {
+    /// Dispatches of a workflow, as Forgejo, Gitea and GitHub take them; with one of our tokens.
+    pub dispatch: Vec<Dispatch>,
+    /// Notifications of a registry about images that were pushed.
+    pub registry: Vec<Registry>,
+    /// Webhooks of a git host about commits that were pushed.
+    pub push: Vec<Push>,
+}
+
+/// The dispatch of a workflow.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Dispatch {
+    /// `owner/name` in the address that is called; any, where it is not given.
+    #[schemars(regex(pattern = r"^[^/]+/[^/]+$"))]
+    pub repository: Option<String>,
+    /// The workflow's file in that address, such as `deploy.yml`; any, where it is not given.
+    pub workflow: Option<String>,
+    /// Branches and tags that it may be for; `*` stands for any text. All, where none is given.
+    pub refs: Vec<String>,
+    /// Inputs that are tags, and whose: `ENVIRONMENT/SERVICE`, or several of them. An input that is
+    /// empty changes nothing.
+    pub inputs: BTreeMap<String, Places>,
+}
+
+/// `ENVIRONMENT/SERVICE`, one or several.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Places {
+    /// `prod/api`
+    One(String),
+    /// `[prod/api, prod/worker]`
+    Several(Vec<String>),
+}
+
+/// Notifications of a registry (CNCF Distribution).
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Registry {
+    /// A file with the secret that comes in the header `Authorization`.
+    pub secret_file: String,
+    /// By repository without the registry's host, such as `shop/api`: which tags are deployed, and
+    /// where.
+    pub images: BTreeMap<String, Image>,
+}
+
+/// What becomes of an image that was pushed.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Image {
+    /// Tags; `*` stands for any text: `v*`.
+    pub tags: String,
+    /// `ENVIRONMENT/SERVICE`, or several of them.
+    pub to: Places,
+}
+
+/// Webhooks about commits that were pushed.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Push {
+    /// Who sends them.
+    pub from: GitHost,
+    /// A file with the secret by which they are signed.
+    pub secret_file: String,
+    /// `owner/name` of the repository; any, where it is not given.
+    #[serde(default)]
+    #[schemars(regex(pattern = r"^[^/]+/[^/]+$"))]
+    pub repository: Option<String>,
+    /// By branch (`*` stands for any text): the environments that are deployed, as the files say
+    /// then.
+    pub branches: BTreeMap<String, Vec<String>>,
+    /// Whether this file's folder is brought up to date first, by `git pull --ff-only`.
+    #[serde(default)]
+    pub pull: bool,
+}
+
+/// A host of git repositories.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum GitHost {
+    /// Signed by `X-Forgejo-Signature`.
+    Forgejo,
+    /// Signed by `X-Gitea-Signature`.
+    Gitea,
+    /// Signed by `X-Hub-Signature-256`.
+    Github,
+    /// With `X-Gitlab-Token`.
+    Gitlab,
 }
 
 /// Where the edge listens for routes.
@@ -65,6 +160,8 @@ pub struct Environment {
     /// A file of variables with the versions that are deployed, such as `.env.versions`. Read after
     /// `env_files`.
     pub versions: Option<String>,
+    /// Whether a change of `versions` that a deployment makes is committed with git.
+    pub commit_versions: bool,
     /// Profiles to activate.
     pub profiles: Vec<String>,
     /// Services that this environment goes without.

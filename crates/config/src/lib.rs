@@ -10,6 +10,7 @@ mod htpasswd;
 mod project;
 mod routes;
 mod settings;
+mod triggers;
 
 use std::path::{Path, PathBuf};
 
@@ -17,12 +18,16 @@ use shiplap_compose::document::{Cursor, Document, nearest_word};
 use shiplap_compose::{Diagnostic, FileSource};
 
 pub use check::{is_name, schema};
-pub use file::{Challenge, Plain, Ports, Sharing};
+pub use file::{Challenge, GitHost, Plain, Ports, Sharing};
 pub use project::Shaped;
 pub use routes::{Generated, address_block, plain_routes};
 pub use settings::{
     AcmeSettings, Approval, Certificates, EntryPoint, GateSettings, HookSettings, JobSettings,
     Settings, Target, TlsSettings,
+};
+
+pub use triggers::{
+    DispatchTrigger, ImageTrigger, Place, PushTrigger, RegistryTrigger, TriggerSettings,
 };
 
 /// The names under which the file is found, the first one there wins.
@@ -174,6 +179,7 @@ impl Config {
         }
         settings::check_names(self, &mut problems);
         settings::check_entries(self, &mut problems);
+        triggers::check(self, &mut problems);
         problems
     }
 }

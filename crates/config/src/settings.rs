@@ -36,6 +36,8 @@ pub struct Settings {
     pub env_files: Vec<PathBuf>,
     /// The file of variables that holds the versions.
     pub versions: Option<PathBuf>,
+    /// Whether its changes are committed with git.
+    pub commit_versions: bool,
     /// Profiles to activate.
     pub profiles: Vec<String>,
     /// Services that it goes without.
@@ -184,6 +186,7 @@ impl Settings {
             files: file.compose.iter().chain(&given.compose).map(whole).collect(),
             env_files: given.env_files.iter().map(whole).collect(),
             versions: given.versions.as_ref().map(whole),
+            commit_versions: given.commit_versions,
             profiles: given.profiles.clone(),
             exclude: given.exclude.clone(),
             variables: given.variables.iter().map(|(k, v)| (k.clone(), scalar(v))).collect(),

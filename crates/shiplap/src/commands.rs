@@ -91,7 +91,12 @@ async fn source_to_deploy(project: &ProjectArgs) -> Result<Source, Exit> {
 
 /// The same, with what its environment says.
 async fn opened(project: &ProjectArgs, missing: Missing) -> Result<Opened, Exit> {
-    match crate::load::open(project, missing).await {
+    told_or(crate::load::open(project, missing).await)
+}
+
+/// Says what is worth a warning, or all that is wrong.
+fn told_or(opened: Result<Opened, Vec<Diagnostic>>) -> Result<Opened, Exit> {
+    match opened {
         Ok(opened) => {
             for warning in &opened.source.loaded.warnings {
                 eprintln!("{warning}");
@@ -103,6 +108,59 @@ async fn opened(project: &ProjectArgs, missing: Missing) -> Result<Opened, Exit>
             Err(Exit::Failed)
         }
     }
+}
+
+/// A project with other tags for some services.
+struct Chosen {
+    opened: Opened,
+    /// What is left to be asked for by services.
+    selected: Selected,
+    /// Variables of the environment's versions file that have another value now.
+    versions: BTreeMap<String, String>,
+}
+
+/// Loads the project as it is with the tags of the command line: where the environment keeps its
+/// versions in a file, as if they stood there already, so that everything that is made of them
+/// follows.
+async fn chosen(
+    project: &ProjectArgs,
+    selected: &Selected,
+    missing: Missing,
+) -> Result<Chosen, Exit> {
+    let told = |diagnostics: Vec<Diagnostic>| {
+        show_diagnostics(&diagnostics);
+        Exit::Failed
+    };
+    let mut settings = crate::load::settings(project).map_err(told)?;
+    let mut selected = selected.clone();
+    let mut versions = BTreeMap::new();
+    if let Some(settings) = settings.as_mut().filter(|settings| settings.versions.is_some())
+        && !selected.set.is_empty()
+    {
+        let tags = crate::load::tags(project, settings).map_err(told)?;
+        let mut by_image = Vec::new();
+        for (service, tag) in pairs(&selected.set, "SERVICE=TAG")? {
+            let variable = tags.value(&service, &tag);
+            let Some((name, value)) =
+                variable.filter(|(name, _)| !settings.variables.contains_key(name))
+            else {
+                by_image.push(format!("{service}={tag}"));
+                continue;
+            };
+            if versions.get(&name).is_some_and(|other| *other != value) {
+                eprintln!(
+                    "error[usage]: `{name}` decides the tag of several services, and they differ"
+                );
+                return Err(Exit::Usage);
+            }
+            selected.services.extend(tags.services_of(&name).map(str::to_owned));
+            versions.insert(name, value);
+        }
+        selected.set = by_image;
+        settings.variables.extend(versions.clone());
+    }
+    let opened = told_or(crate::load::open_as(project, settings, missing).await)?;
+    Ok(Chosen { opened, selected, versions })
 }
 
 fn show_diagnostics(diagnostics: &[Diagnostic]) {

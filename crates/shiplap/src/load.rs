@@ -8,12 +8,15 @@ use shiplap_compose::{Diagnostic, Loaded, OsFiles, Project, Request, Tolerance};
 use shiplap_config::{Config, Generated, Settings, Sharing};
 use shiplap_execute::app::{Source, UsedSecret};
 use shiplap_ledger::SqliteLedger;
-use shiplap_model::{Ledger as _, Note, Scope};
+use shiplap_model::{
+    Deployment, DeploymentState, Ledger as _, Note, Outcome, Scope, StoredRelease,
+};
 use shiplap_secrets::magic::{Place, Scheme};
 
 use crate::cli::ProjectArgs;
 use crate::ephemeral::{Ephemeral, Store};
 use crate::secrets::{self, Missing, Supply};
+use crate::tags::Tags;
 
 /// The environment that a folder without further configuration is deployed as.
 pub const DEFAULT_ENVIRONMENT: &str = "default";
@@ -33,7 +36,19 @@ pub struct Opened {
 /// # Errors
 /// Every problem in the files.
 pub async fn open(args: &ProjectArgs, missing: Missing) -> Result<Opened, Vec<Diagnostic>> {
-    match settings(args)? {
+    open_as(args, settings(args)?, missing).await
+}
+
+/// Loads the project as an environment that is known already.
+///
+/// # Errors
+/// As with [`open`].
+pub async fn open_as(
+    args: &ProjectArgs,
+    settings: Option<Settings>,
+    missing: Missing,
+) -> Result<Opened, Vec<Diagnostic>> {
+    match settings {
         None => {
             let environment = plain_environment(args)?;
             let known = Known { environment: &environment, domain: None, scheme: Scheme::Http };
@@ -238,6 +253,15 @@ pub async fn deployed() -> Vec<Scope> {
     }
 }
 
+/// What a scope's newest deployment that was done has made current.
+pub async fn current_release(scope: &Scope) -> Option<StoredRelease> {
+    let ledger = SqliteLedger::open(&crate::world::state_dir()).ok()?;
+    let deployments = ledger.deployments(scope, u32::MAX).await.ok()?;
+    let done =
+        |d: &Deployment| matches!(d.state, DeploymentState::Ended { outcome: Outcome::Done, .. });
+    deployments.into_iter().find(done).map(|deployment| deployment.release)
+}
+
 /// The configuration, where there is one and the command line does not go without it.
 ///
 /// # Errors
@@ -390,6 +414,14 @@ fn separated(
         text: format!("{} (environment {})", shared.text, shared.with),
     });
     Ok(renamed.chain(shared).collect())
+}
+
+/// The variables that decide tags in an environment's files.
+///
+/// # Errors
+/// When there is no current folder.
+pub fn tags(args: &ProjectArgs, settings: &Settings) -> Result<Tags, Vec<Diagnostic>> {
+    Ok(Tags::find(&for_environment(args, settings)?))
 }
 
 fn others_of(others: &[(String, Project)]) -> Vec<separate::Other<'_>> {

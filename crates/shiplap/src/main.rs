@@ -12,6 +12,7 @@ mod load;
 mod output;
 mod overview;
 mod secrets;
+mod tags;
 mod versions;
 mod world;
 

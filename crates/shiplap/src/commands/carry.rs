@@ -1,6 +1,6 @@
 //! Commands that change something.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use shiplap_config::Approval;
 use shiplap_plan::Standby;
 
 use super::{
-    Exit, Format, Opened, opened, pairs, promote, refuse, request, scope, source_to_deploy,
+    Exit, Format, Opened, chosen, pairs, promote, refuse, request, scope, source_to_deploy,
     unsupported,
 };
 use crate::cli::{
@@ -23,24 +23,26 @@ use crate::cli::{
 use crate::output::progress::{Printer, say};
 use crate::output::report;
 use crate::secrets::Missing;
+use crate::versions::{self, Absent};
 
 pub async fn deploy(project: &ProjectArgs, args: &DeployArgs, format: Format) -> Exit {
-    let Opened { source, settings } = match opened(project, Missing::Make).await {
-        Ok(opened) => opened,
+    let chosen = match chosen(project, &args.selected, Missing::Make).await {
+        Ok(chosen) => chosen,
         Err(exit) => return exit,
     };
-    let request = match request(&args.selected, &args.carry.limits, settings.as_ref()) {
+    let Opened { source, settings } = chosen.opened;
+    let mut request = match request(&chosen.selected, &args.carry.limits, settings.as_ref()) {
         Ok(request) => request,
         Err(exit) => return exit,
     };
     unsupported::warn(&source);
-    let mut request = request;
     request.approved_by.clone_from(&args.approve);
     request.requirements = settings.as_ref().map(promote::requirements).unwrap_or_default();
     let approval = settings.as_ref().map(promote::approval).unwrap_or_default();
     let order = Order::Reach(&Intent::Deploy(&source));
     let exit = carry(&order, request, &args.carry, approval, Some(&source), format).await;
     if let (Exit::Done, Some(settings)) = (exit, &settings) {
+        versions::keep(settings, &chosen.versions, Absent::Add, &crate::world::who());
         super::certificates::provide(settings, &source.routes).await;
     }
     super::env::prune::in_background();
@@ -66,7 +68,28 @@ pub async fn rollback(project: &ProjectArgs, args: &RollbackArgs, format: Format
             exit => exit,
         };
     }
-    carry(&Order::Reach(&intent), request, &args.carry, Approval::None, None, format).await
+    let services = request.services.clone();
+    let order = Order::Reach(&intent);
+    let exit = carry(&order, request, &args.carry, Approval::None, None, format).await;
+    if exit == Exit::Done {
+        keep_versions(project, &order.scope(), &services).await;
+    }
+    exit
+}
+
+/// Writes the tags that a scope has gone back to where its environment keeps them. Where the files
+/// cannot be read, they are wrong anyway, and going back went without them.
+async fn keep_versions(project: &ProjectArgs, scope: &Scope, services: &BTreeSet<String>) {
+    let Ok(Some(settings)) = crate::load::settings(project) else { return };
+    if settings.versions.is_none() {
+        return;
+    }
+    let Ok(tags) = crate::load::tags(project, &settings) else { return };
+    let Some(release) = crate::load::current_release(scope).await else { return };
+    let kept = release.services.iter();
+    let kept = kept.filter(|(name, _)| services.is_empty() || services.contains(*name));
+    let values = kept.filter_map(|(name, service)| tags.value(name, &service.image.reference));
+    versions::keep(&settings, &values.collect(), Absent::Add, &crate::world::who());
 }
 
 pub async fn restart(project: &ProjectArgs, args: &ServicesArgs, format: Format) -> Exit {

@@ -6,18 +6,19 @@ use shiplap_execute::Silent;
 use shiplap_execute::app::{Intent, Request, Source, unfinished};
 use shiplap_model::Ledger as _;
 
-use super::{Exit, Format, Opened, opened, refuse, request, scope, unsupported, world};
+use super::{Exit, Format, Opened, chosen, opened, refuse, request, scope, unsupported, world};
 use crate::cli::{HistoryArgs, PlanArgs, ProjectArgs};
 use crate::output::limited::Limited;
 use crate::output::{history, interrupted, status};
 use crate::secrets::Missing;
 
 pub async fn plan(project: &ProjectArgs, args: &PlanArgs, format: Format) -> Exit {
-    let Opened { source, settings } = match opened(project, Missing::Pretend).await {
-        Ok(opened) => opened,
+    let chosen = match chosen(project, &args.selected, Missing::Pretend).await {
+        Ok(chosen) => chosen,
         Err(exit) => return exit,
     };
-    let request = match request(&args.selected, &args.limits, settings.as_ref()) {
+    let Opened { source, settings } = chosen.opened;
+    let request = match request(&chosen.selected, &args.limits, settings.as_ref()) {
         Ok(request) => request,
         Err(exit) => return exit,
     };

@@ -8,6 +8,7 @@ use super::carry::{Order, carry};
 use super::{Exit, Format, Opened, opened, show_diagnostics, unsupported};
 use crate::cli::{ProjectArgs, PromoteArgs};
 use crate::secrets::Missing;
+use crate::versions::{self, Absent};
 
 /// The service that stands for the container of tests.
 const TESTS: &str = "gate-tests";
@@ -56,7 +57,10 @@ pub async fn promote(project: &ProjectArgs, args: &PromoteArgs, format: Format) 
     let order = Order::Reach(&intent);
     let exit = carry(&order, request, &args.carry, approval(&settings), Some(&to), format).await;
     if exit == Exit::Done {
-        tell_versions(&from, &settings);
+        // Versions are variables that files name images by: with those of the environment that was
+        // promoted from, the next `deploy` from the files is no step back.
+        let versions = &from.loaded.environment;
+        versions::keep(&settings, versions, Absent::Leave, &crate::world::who());
         super::certificates::provide(&settings, &to.routes).await;
     }
     exit
@@ -98,20 +102,5 @@ async fn open(
             eprintln!("  = help: `shiplap init` writes one for what is in this folder");
             Err(Exit::Usage)
         }
-    }
-}
-
-/// Versions are variables that files name images by: those of the environment that was promoted from
-/// are written where this one's are kept, so that the next `deploy` from the files is no step back.
-fn tell_versions(from: &Source, settings: &Settings) {
-    let Some(path) = &settings.versions else { return };
-    match crate::versions::update(path, &from.loaded.environment) {
-        Ok(changed) if changed.is_empty() => {}
-        Ok(changed) => eprintln!("{} has {} now", path.display(), changed.join(", ")),
-        Err(error) => eprintln!(
-            "! {} still names the versions from before: {error}; write them there, or the next \
-             deploy goes back to them",
-            path.display()
-        ),
     }
 }
