@@ -2,9 +2,9 @@
 //!
 //! Nothing is used as it stands in the file; each purpose has a key derived from it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use chacha20poly1305::aead::rand_core::RngCore;
@@ -180,6 +180,11 @@ fn create(path: &Path) -> Result<(), LedgerError> {
     fill_random(&mut bytes)?;
     fill_random(&mut suffix)?;
     let folder = path.parent().unwrap_or_else(|| Path::new("/"));
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|error| file("create the folder of the key", folder, &error))?;
     let draft = folder.join(format!("key.{:016x}.draft", u64::from_le_bytes(suffix)));
     let linked = write_synced(&draft, &bytes).and_then(|()| fs::hard_link(&draft, path));
     let removed = fs::remove_file(&draft);

@@ -7,6 +7,7 @@ mod ephemeral;
 mod exit;
 mod init;
 mod isolation;
+mod ledger;
 mod limits;
 mod load;
 mod output;
@@ -35,6 +36,9 @@ fn main() -> std::process::ExitCode {
         &cli.command
     {
         return edge::role(&cli.command);
+    }
+    if let Err(unusable) = ledger::choose(&cli.ledger) {
+        return output::errors::unusable(&unusable).into();
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -8,7 +8,6 @@ use shiplap_edge::table::Table;
 use shiplap_edge::{Client, ClientError};
 use shiplap_engine::Summary;
 use shiplap_execute::app::AppError;
-use shiplap_ledger::SqliteLedger;
 use shiplap_model::{
     ContainerState, Deployment, DeploymentState, Health, Ledger, LedgerError, Limits, Outcome,
     ReplicaName, Scope, Standing, StoredRelease,
@@ -94,14 +93,14 @@ pub async fn look(
         Err(ClientError::Unreachable { .. }) => None,
         Err(error) => return Err(crate::edge::error(error).into()),
     };
-    let ledger = SqliteLedger::open(&crate::world::state_dir())?;
+    let ledger = crate::ledger::open().await?;
     let scopes = ledger.scopes().await?;
     let mut environments = Vec::new();
     for known in known {
         let (name, project_name) = known.names();
         let environment = known_in(&scopes, name, project_name);
         let scope = Scope { project: project_name.to_owned(), environment };
-        let history = history(&ledger, &scope).await?;
+        let history = history(ledger.as_ref(), &scope).await?;
         let current = current(&history);
         let own: Vec<&Summary> =
             summaries.iter().filter(|container| container.project == project_name).collect();
@@ -123,7 +122,7 @@ pub async fn look(
 }
 
 /// As much of history as it takes to tell what is current, the newest first.
-async fn history(ledger: &SqliteLedger, scope: &Scope) -> Result<Vec<Deployment>, LedgerError> {
+async fn history(ledger: &dyn Ledger, scope: &Scope) -> Result<Vec<Deployment>, LedgerError> {
     let newest = ledger.deployments(scope, 1).await?;
     if newest.iter().all(is_done) { Ok(newest) } else { ledger.deployments(scope, LOOK_BACK).await }
 }
@@ -142,7 +141,7 @@ fn current(history: &[Deployment]) -> Option<&Deployment> {
 /// # Errors
 /// When the ledger cannot be read.
 pub async fn release(
-    ledger: &SqliteLedger,
+    ledger: &dyn Ledger,
     scope: &Scope,
 ) -> Result<Option<Deployment>, LedgerError> {
     Ok(current(&history(ledger, scope).await?).cloned())

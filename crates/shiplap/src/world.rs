@@ -6,7 +6,6 @@ use std::sync::Arc;
 use shiplap_engine::{DockerEngine, Endpoint};
 use shiplap_execute::app::{App, AppError};
 use shiplap_execute::{Cancel, Reporter};
-use shiplap_ledger::SqliteLedger;
 use shiplap_model::Limits;
 
 use crate::edge::EdgeRouter;
@@ -41,11 +40,11 @@ pub async fn app(
     limits: &Limits,
 ) -> Result<(App, DockerEngine), AppError> {
     let docker = engine(limits).await?;
-    let ledger = SqliteLedger::open(&state_dir())?;
+    let ledger = crate::ledger::open().await?;
     let app = App {
         engine: Arc::new(docker.clone()),
         router: Arc::new(EdgeRouter::new(docker.clone(), limits)),
-        ledger: Arc::new(ledger),
+        ledger,
         reporter,
         cancel: Cancel::default(),
         who: who(),

@@ -181,7 +181,9 @@ impl Failure {
 
 /// Whether the connection broke, or there never was one.
 fn is_broken(error: &tokio_postgres::Error) -> bool {
-    let io = error.source().is_some_and(|cause| cause.is::<io::Error>());
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    // Data that is not valid: a certificate of somebody else, above all.
+    let io = cause.is_some_and(|cause| cause.kind() != io::ErrorKind::InvalidData);
     // The library says no more of a connection that took too long than this.
     io || error.is_closed() || error.to_string().starts_with("timeout")
 }

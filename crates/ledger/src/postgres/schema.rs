@@ -30,16 +30,21 @@ pub(crate) async fn prepare(client: &mut Pooled) -> Result<(), Failure> {
         .await?;
     let found = inspect(&reading).await?;
     reading.commit().await?;
-    if found == KNOWN {
+    if let Found::Ledger(KNOWN) = found {
         return Ok(());
     }
     let transaction = client.transaction().await?;
     transaction.rows("SELECT pg_advisory_xact_lock($1)", params![LOCK]).await?;
     // Asked again, now that nobody else makes them: another process may have been faster.
-    let from = inspect(&transaction).await?;
-    if from == 0 && !exists(&transaction, "SELECT to_regnamespace('shiplap') IS NOT NULL").await? {
-        transaction.batch_execute("CREATE SCHEMA shiplap").await?;
-    }
+    let from = match inspect(&transaction).await? {
+        Found::Nothing => {
+            transaction.batch_execute("CREATE SCHEMA shiplap").await?;
+            0
+        }
+        Found::Empty => 0,
+        Found::Ledger(KNOWN) => return Ok(()),
+        Found::Ledger(schema) => schema,
+    };
     let done = usize::try_from(from).expect("`inspect` lets none but known schemas pass");
     for migration in &MIGRATIONS[done..] {
         transaction.batch_execute(migration).await?;
@@ -57,30 +62,40 @@ pub(crate) async fn prepare(client: &mut Pooled) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The number of its schema, 0 where there is nothing yet.
-async fn inspect(transaction: &Transaction<'_>) -> Result<i64, Failure> {
-    let ledger = "SELECT to_regclass('shiplap.ledger') IS NOT NULL";
-    if !exists(transaction, ledger).await? {
-        let others = "SELECT EXISTS (SELECT 1 FROM pg_class \
-                      WHERE relnamespace = to_regnamespace('shiplap'))";
-        if exists(transaction, others).await? {
+/// What stands in the database.
+enum Found {
+    /// Nothing, not even the schema.
+    Nothing,
+    /// An empty schema.
+    Empty,
+    /// A ledger of this schema, not newer than ours.
+    Ledger(i64),
+}
+
+/// Asks the catalogs, by one snapshot: `to_regclass` and its like may answer from before somebody
+/// else has made the tables, since waiting for an advisory lock brings no news of them.
+const CATALOGS: &str = "\
+    SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = 'shiplap'), \
+           coalesce(bool_or(relname = 'ledger' AND relkind = 'r'), false), count(relname) > 0 \
+    FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace \
+    WHERE nspname = 'shiplap'";
+
+async fn inspect(transaction: &Transaction<'_>) -> Result<Found, Failure> {
+    let row = transaction.row(CATALOGS, params![]).await?.expect("an aggregate is one row");
+    match (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?) {
+        (false, ..) => return Ok(Found::Nothing),
+        (true, false, false) => return Ok(Found::Empty),
+        (true, false, true) => {
             return Err(damaged("the schema `shiplap` holds something else").into());
         }
-        return Ok(0);
+        (true, true, _) => {}
     }
     let row = transaction.row("SELECT schema::bigint FROM shiplap.ledger", params![]).await?;
     let found: i64 = row.ok_or_else(|| damaged("the table `ledger` is empty"))?.try_get(0)?;
     match found {
         found if found > KNOWN => Err(LedgerError::TooNew { found, known: KNOWN }.into()),
-        found if found > 0 => Ok(found),
+        found if found > 0 => Ok(Found::Ledger(found)),
         found => Err(damaged(format!("there is no schema {found}")).into()),
-    }
-}
-
-async fn exists(transaction: &Transaction<'_>, sql: &str) -> Result<bool, Failure> {
-    match transaction.row(sql, params![]).await? {
-        Some(row) => Ok(row.try_get(0)?),
-        None => Ok(false),
     }
 }
 

@@ -7,5 +7,6 @@ mod history;
 mod integrity;
 mod leases;
 mod orders;
+mod shared;
 mod storage;
 mod support;

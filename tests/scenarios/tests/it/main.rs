@@ -19,6 +19,7 @@ mod promote;
 mod resume;
 mod rollback;
 mod secrets;
+mod shared;
 mod store;
 mod two;
 mod updates;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::json;
 use shiplap_execute::app::{App, AppError, Intent, Request};
-use shiplap_model::{Ledger as _, Limits, Outcome, Scope};
+use shiplap_model::{Limits, Outcome, Scope};
 
 use super::super::{refuse, show_diagnostics};
 use super::{Exit, Format};
@@ -130,9 +130,7 @@ async fn is_elsewhere(
     if here {
         return Ok(false);
     }
-    let ledger = shiplap_ledger::SqliteLedger::open(&crate::world::state_dir())?;
-    debug_assert_eq!(ledger.id(), app.ledger.id());
-    Ok(crate::overview::release(&ledger, scope).await?.is_some())
+    Ok(crate::overview::release(app.ledger.as_ref(), scope).await?.is_some())
 }
 
 fn describe(over: &[Ephemeral]) -> String {
@@ -190,6 +188,7 @@ pub fn in_background() {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .current_dir("/");
+    crate::ledger::hand_over(&mut command);
     {
         use std::os::unix::process::CommandExt as _;
         // Not in the terminal's group: closing it, or Ctrl-C, is not meant for it.
