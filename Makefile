@@ -79,7 +79,7 @@ engine-tests:
 	export COMPOSE SHIPLAP_COMPOSE_PEER="$$COMPOSE"; \
 	$(RUN_ENGINE_TESTS)
 
-# PostgreSQL's programs, for the tests of crates/data; without them those say so and pass.
+# PostgreSQL's programs, for the tests of crates/data and crates/ledger; without them those say so and pass.
 postgres:
 	scripts/postgres-up || true
 

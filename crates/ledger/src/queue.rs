@@ -1,4 +1,5 @@
-//! Orders as they are stored, and which of them is next: what both databases share.
+//! Orders and tokens as they are stored, and which order is next, whatever the database that
+//! holds them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -6,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use shiplap_model::{
-    LedgerError, NewOrder, Order, OrderEnd, OrderError, OrderState, Scope, Wanted,
+    LedgerError, NewOrder, Order, OrderEnd, OrderError, OrderState, Scope, Token, Wanted,
 };
 
 use crate::host::ProcessIdentity;
@@ -98,14 +99,14 @@ impl OrderRow {
     }
 }
 
-/// An order that has not ended, as far as it takes to tell which one is next.
-pub(crate) struct Open {
+/// An order that has not ended, as far as it takes to tell which one is next. `H` tells who has it.
+pub(crate) struct Open<H> {
     pub(crate) id: i64,
     pub(crate) scope: Scope,
     pub(crate) at_ms: i64,
     pub(crate) due_ms: i64,
     /// The claim of one that is running.
-    pub(crate) claim: Option<Hold>,
+    pub(crate) claim: Option<H>,
 }
 
 /// Until when somebody has something.
@@ -119,7 +120,11 @@ pub(crate) struct Hold {
 ///
 /// A wall clock that was set back would make orders wait for what was the future when they came,
 /// so one that came in the future is due.
-pub(crate) fn next(open: &[Open], now_ms: i64, is_over: impl Fn(&Hold) -> bool) -> Option<&Open> {
+pub(crate) fn next<H>(
+    open: &[Open<H>],
+    now_ms: i64,
+    is_over: impl Fn(&H) -> bool,
+) -> Option<&Open<H>> {
     let running = open.iter().filter(|order| order.claim.is_some());
     let busy: BTreeSet<&Scope> = running.map(|order| &order.scope).collect();
     open.iter().find(|order| match &order.claim {
@@ -165,6 +170,19 @@ pub(crate) fn repeat(there: OrderRow, new: &NewOrder) -> Result<u64, OrderError>
     }
 }
 
+/// A token with its scope, of a row.
+pub(crate) fn with_scope((token, scope): (Token, String)) -> Result<Token, LedgerError> {
+    let scope = serde_json::from_str(&scope).map_err(|error| {
+        LedgerError::Damaged(format!("the scope of token {} cannot be read: {error}", token.id))
+    })?;
+    Ok(Token { scope, ..token })
+}
+
+/// An id that is there already.
+pub(crate) fn taken(id: &str) -> LedgerError {
+    LedgerError::Storage(format!("there is a token `{id}` already"))
+}
+
 /// The text of what is stored as JSON.
 pub(crate) fn write_json<T: Serialize>(value: &T) -> String {
     serde_json::to_string(value).expect("it has text for keys and nothing that fails")
@@ -184,12 +202,12 @@ pub(crate) fn millis(duration: Duration) -> i64 {
 mod tests {
     use super::*;
 
-    fn open(id: i64, environment: &str, due_ms: i64) -> Open {
+    fn open(id: i64, environment: &str, due_ms: i64) -> Open<Hold> {
         let scope = Scope { project: "shop".into(), environment: environment.into() };
         Open { id, scope, at_ms: 100, due_ms, claim: None }
     }
 
-    fn running(id: i64, environment: &str, expires_ms: i64) -> Open {
+    fn running(id: i64, environment: &str, expires_ms: i64) -> Open<Hold> {
         let process = ProcessIdentity {
             boot_id: String::new(),
             pid_namespace: String::new(),
@@ -200,7 +218,7 @@ mod tests {
         Open { claim, ..open(id, environment, 100) }
     }
 
-    fn at(now_ms: i64, orders: &[Open]) -> Option<i64> {
+    fn at(now_ms: i64, orders: &[Open<Hold>]) -> Option<i64> {
         next(orders, now_ms, |hold| hold.expires_ms <= now_ms).map(|order| order.id)
     }
 

@@ -12,6 +12,7 @@ pub use crate::commands::env::EnvCommand;
 pub use crate::commands::init::InitArgs;
 pub use crate::commands::maintenance::MaintenanceCommand;
 pub use crate::commands::secrets::SecretsCommand;
+pub use crate::ledger::LedgerArgs;
 
 /// Deploys Docker Compose projects with no failed request.
 ///
@@ -22,6 +23,8 @@ pub use crate::commands::secrets::SecretsCommand;
 pub struct Cli {
     #[command(flatten)]
     pub project: ProjectArgs,
+    #[command(flatten)]
+    pub ledger: LedgerArgs,
     /// Print one JSON document instead of text
     #[arg(long, global = true)]
     pub json: bool,

@@ -223,7 +223,7 @@ fn named_scope(project: &ProjectArgs) -> Option<Scope> {
 async fn app(place: &Place, source: Option<&Source>) -> Result<(App, World), Exit> {
     let limits = crate::limits::from_environment()?;
     let world = place.reach(&limits).await.map_err(|error| refuse(&error, source))?;
-    let app = world.app(std::sync::Arc::new(Silent), &limits);
+    let app = world.app(std::sync::Arc::new(Silent), &limits).await;
     Ok((app.map_err(|error| refuse(&error, source))?, world))
 }
 

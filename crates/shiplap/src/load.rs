@@ -8,9 +8,8 @@ use shiplap_compose::separate::{self, separate};
 use shiplap_compose::{Diagnostic, Loaded, OsFiles, Project, Request, Tolerance};
 use shiplap_config::{Config, Generated, Settings, Sharing};
 use shiplap_execute::app::{AppError, FilesAt, Source, UsedSecret};
-use shiplap_ledger::SqliteLedger;
 use shiplap_model::{
-    Deployment, DeploymentState, Ledger as _, Note, Outcome, Scope, StoredRelease,
+    Deployment, DeploymentState, Note, Outcome, Scope, StoredRelease,
 };
 use shiplap_secrets::magic::{self, Scheme};
 
@@ -279,7 +278,7 @@ pub fn all_settings(
 
 /// Everything that was ever deployed from here.
 pub async fn deployed() -> Vec<Scope> {
-    match SqliteLedger::open(&crate::world::state_dir()) {
+    match crate::ledger::open().await {
         Ok(ledger) => ledger.scopes().await.unwrap_or_default(),
         Err(_) => Vec::new(),
     }
@@ -287,7 +286,7 @@ pub async fn deployed() -> Vec<Scope> {
 
 /// What a scope's newest deployment that was done has made current.
 pub async fn current_release(scope: &Scope) -> Option<StoredRelease> {
-    let ledger = SqliteLedger::open(&crate::world::state_dir()).ok()?;
+    let ledger = crate::ledger::open().await.ok()?;
     let deployments = ledger.deployments(scope, u32::MAX).await.ok()?;
     let done =
         |d: &Deployment| matches!(d.state, DeploymentState::Ended { outcome: Outcome::Done, .. });

@@ -8,6 +8,7 @@ mod ephemeral;
 mod exit;
 mod init;
 mod isolation;
+mod ledger;
 mod limits;
 mod load;
 mod output;
@@ -41,6 +42,9 @@ fn main() -> std::process::ExitCode {
         let error = world::become_ssh(words);
         eprintln!("{error}");
         return Exit::Failed.into();
+    }
+    if let Err(unusable) = ledger::choose(&cli.ledger) {
+        return output::errors::unusable(&unusable).into();
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -8,7 +8,6 @@ use shiplap_edge::ClientError;
 use shiplap_edge::table::Table;
 use shiplap_engine::Summary;
 use shiplap_execute::app::AppError;
-use shiplap_ledger::SqliteLedger;
 use shiplap_model::{
     ContainerState, Deployment, DeploymentState, Health, Ledger, LedgerError, Limits, Outcome,
     ReplicaName, Scope, Standing, StoredRelease,
@@ -138,14 +137,14 @@ pub async fn look(
     {
         return looks.remove(0).map(|_| unreachable!("it is an error"));
     }
-    let ledger = SqliteLedger::open(&crate::world::state_dir())?;
+    let ledger = crate::ledger::open().await?;
     let scopes = ledger.scopes().await?;
     let mut environments = Vec::new();
     for known in known {
         let (name, project_name) = known.names();
         let environment = known_in(&scopes, name, project_name);
         let scope = Scope { project: project_name.to_owned(), environment };
-        let history = history(&ledger, &scope).await?;
+        let history = history(ledger.as_ref(), &scope).await?;
         let current = current(&history);
         let target = target_of(known);
         let machine = targets.iter().position(|one| *one == target).expect("they are all of them");
@@ -187,7 +186,7 @@ fn target_of(known: &Declared) -> Option<String> {
 }
 
 /// As much of history as it takes to tell what is current, the newest first.
-async fn history(ledger: &SqliteLedger, scope: &Scope) -> Result<Vec<Deployment>, LedgerError> {
+async fn history(ledger: &dyn Ledger, scope: &Scope) -> Result<Vec<Deployment>, LedgerError> {
     let newest = ledger.deployments(scope, 1).await?;
     if newest.iter().all(is_done) { Ok(newest) } else { ledger.deployments(scope, LOOK_BACK).await }
 }
@@ -206,7 +205,7 @@ fn current(history: &[Deployment]) -> Option<&Deployment> {
 /// # Errors
 /// When the ledger cannot be read.
 pub async fn release(
-    ledger: &SqliteLedger,
+    ledger: &dyn Ledger,
     scope: &Scope,
 ) -> Result<Option<Deployment>, LedgerError> {
     Ok(current(&history(ledger, scope).await?).cloned())

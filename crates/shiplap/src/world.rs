@@ -12,7 +12,6 @@ use shiplap_edge::{Client, Way};
 use shiplap_engine::{Address, DockerEngine, Link, LinkOptions};
 use shiplap_execute::app::{App, AppError};
 use shiplap_execute::{Cancel, Reporter};
-use shiplap_ledger::SqliteLedger;
 use shiplap_model::Limits;
 
 use crate::delivery::{Deliveries, Files};
@@ -153,12 +152,16 @@ impl World {
     ///
     /// # Errors
     /// When the ledger cannot be opened.
-    pub fn app(&self, reporter: Arc<dyn Reporter>, limits: &Limits) -> Result<App, AppError> {
-        let ledger = SqliteLedger::open(&state_dir())?;
+    pub async fn app(
+        &self,
+        reporter: Arc<dyn Reporter>,
+        limits: &Limits,
+    ) -> Result<App, AppError> {
+        let ledger = crate::ledger::open().await?;
         Ok(App {
             engine: Arc::new(self.docker.clone()),
             router: Arc::new(EdgeRouter::new(self, limits)),
-            ledger: Arc::new(ledger),
+            ledger,
             reporter,
             cancel: Cancel::default(),
             who: who(),

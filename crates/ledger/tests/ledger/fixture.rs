@@ -215,7 +215,7 @@ async fn fill(bench: &Bench) {
 #[tokio::test]
 #[ignore = "writes the fixture of a new schema"]
 async fn write_the_fixture_of_the_current_schema() {
-    let bench = Bench::new();
+    let bench = Bench::sqlite();
     let ledger = &bench.ledger;
     let lease = bench.lease(&scope("prod")).await;
     ledger.begin(&deployment(&lease, "a")).await.unwrap();

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use shiplap_model::{NewOrder, Orders, Wanted};
+use shiplap_model::{NewOrder, Wanted};
 
-use crate::support::{Bench, START_MS, TTL, scope};
+use crate::support::{Bench, START_MS, TTL, on_both, scope};
+
+on_both!([the_order_of_a_dead_server_is_taken_again_at_once]);
 
 async fn place(bench: &Bench, environment: &str) -> u64 {
     let order = NewOrder {
@@ -20,12 +22,10 @@ async fn place(bench: &Bench, environment: &str) -> u64 {
     bench.ledger.place(&order).await.unwrap().id
 }
 
-#[tokio::test]
-async fn the_order_of_a_dead_server_is_taken_again_at_once() {
-    let bench = Bench::new();
+async fn the_order_of_a_dead_server_is_taken_again_at_once(bench: Bench) {
     let id = place(&bench, "prod").await;
     let first = bench.ledger.claim("one", TTL).await.unwrap().unwrap();
-    let other = bench.open(2);
+    let other = bench.open(2).await;
     assert_eq!(other.claim("two", TTL).await.unwrap(), None);
     bench.machine.kill(1);
     let again = other.claim("two", TTL).await.unwrap().unwrap();
@@ -35,24 +35,24 @@ async fn the_order_of_a_dead_server_is_taken_again_at_once() {
 
 #[tokio::test]
 async fn a_wall_clock_that_jumps_takes_an_order_from_nobody() {
-    let bench = Bench::new();
+    let bench = Bench::sqlite();
     place(&bench, "prod").await;
     let claim = bench.ledger.claim("one", TTL).await.unwrap().unwrap();
-    let other = bench.open(2);
+    let other = bench.open(2).await;
     bench.machine.set_wall_clock(START_MS * 2);
     assert_eq!(other.claim("two", TTL).await.unwrap(), None);
-    bench.machine.pass(TTL / 2);
+    bench.pass(TTL / 2).await;
     bench.ledger.keep(&claim, TTL).await.unwrap();
     bench.machine.set_wall_clock(0);
-    bench.machine.pass(TTL / 2);
+    bench.pass(TTL / 2).await;
     assert_eq!(other.claim("two", TTL).await.unwrap(), None);
-    bench.machine.pass(TTL / 2);
+    bench.pass(TTL / 2).await;
     assert!(other.claim("two", TTL).await.unwrap().is_some());
 }
 
 #[tokio::test]
 async fn a_wall_clock_that_was_set_back_makes_no_order_wait() {
-    let bench = Bench::new();
+    let bench = Bench::sqlite();
     let id = place(&bench, "prod").await;
     bench.machine.set_wall_clock(START_MS - 3_600_000);
     assert_eq!(bench.ledger.claim("one", TTL).await.unwrap().unwrap().order.id, id);

@@ -248,7 +248,7 @@ pub async fn carry(
     }
     let printer = Arc::new(Printer::new());
     let app = match place.reach(&request.limits).await {
-        Ok(world) => world.app(printer.clone(), &request.limits),
+        Ok(world) => world.app(printer.clone(), &request.limits).await,
         Err(error) => Err(error),
     };
     let app = match app {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use shiplap_execute::Silent;
 use shiplap_execute::app::{Intent, Request, Source, unfinished};
-use shiplap_model::Ledger as _;
 
 use super::{Exit, Format, Opened, app, chosen, found, opened, refuse, request, unsupported};
 use crate::cli::{HistoryArgs, PlanArgs, ProjectArgs};
@@ -47,7 +46,7 @@ pub async fn show_plan(
     steps: bool,
 ) -> Exit {
     let app = match place.reach(&request.limits).await {
-        Ok(world) => world.app(Arc::new(Silent), &request.limits),
+        Ok(world) => world.app(Arc::new(Silent), &request.limits).await,
         Err(error) => Err(error),
     };
     let app = match app {
@@ -127,7 +126,7 @@ pub async fn history(project: &ProjectArgs, args: &HistoryArgs, format: Format) 
         Ok(found) => found.scope,
         Err(exit) => return exit,
     };
-    let ledger = match shiplap_ledger::SqliteLedger::open(&crate::world::state_dir()) {
+    let ledger = match crate::ledger::open().await {
         Ok(ledger) => ledger,
         Err(error) => return refuse(&error.into(), None),
     };
@@ -146,7 +145,7 @@ pub async fn history(project: &ProjectArgs, args: &HistoryArgs, format: Format) 
                 Format::Json => println!("{:#}", history::json(&deployments)),
                 Format::Text => print!("{}", history::text(&scope, &deployments)),
             }
-            if let Ok(Some(unfinished)) = unfinished(&ledger, &scope).await {
+            if let Ok(Some(unfinished)) = unfinished(ledger.as_ref(), &scope).await {
                 let holder = ledger.holder(&scope).await.ok().flatten();
                 eprint!("{}", interrupted::text(&unfinished, holder.as_ref()));
             }
@@ -161,7 +160,7 @@ pub async fn show(project: &ProjectArgs, number: Option<u64>, format: Format) ->
         Ok(found) => found.scope,
         Err(exit) => return exit,
     };
-    let ledger = match shiplap_ledger::SqliteLedger::open(&crate::world::state_dir()) {
+    let ledger = match crate::ledger::open().await {
         Ok(ledger) => ledger,
         Err(error) => return refuse(&error.into(), None),
     };

@@ -77,7 +77,7 @@ pub async fn maintenance(
         Err(exit) => return exit,
     };
     let app = match place.reach(&limits).await {
-        Ok(world) => world.app(Arc::new(Silent), &limits),
+        Ok(world) => world.app(Arc::new(Silent), &limits).await,
         Err(error) => Err(error),
     };
     let app = match app {
@@ -135,7 +135,7 @@ pub async fn pause(project: &ProjectArgs, args: &LimitArgs, format: Format) -> E
         Err(exit) => return exit,
     };
     let app = match place.reach(&limits).await {
-        Ok(world) => world.app(Arc::new(Silent), &limits),
+        Ok(world) => world.app(Arc::new(Silent), &limits).await,
         Err(error) => Err(error),
     };
     let app = match app {

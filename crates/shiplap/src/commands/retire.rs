@@ -48,6 +48,7 @@ pub fn in_background(place: &Place, scope: &Scope, containers: &[String], after:
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .current_dir("/");
+    crate::ledger::hand_over(&mut command);
     {
         use std::os::unix::process::CommandExt as _;
         // Not in the terminal's group: closing it, or Ctrl-C, is not meant for it.

@@ -20,6 +20,7 @@ mod remote;
 mod resume;
 mod rollback;
 mod secrets;
+mod shared;
 mod store;
 mod two;
 mod updates;

@@ -9,7 +9,7 @@ use serde_json::json;
 use shiplap_compose::OsFiles;
 use shiplap_config::Config;
 use shiplap_execute::app::{App, AppError, Intent, Request};
-use shiplap_model::{Ledger as _, Limits, Outcome, Scope};
+use shiplap_model::{Limits, Outcome, Scope};
 
 use super::super::show_diagnostics;
 use super::{Exit, Format};
@@ -75,7 +75,7 @@ async fn remove(environment: &Ephemeral, limits: Limits) -> Result<(), String> {
     }
     let place = place(environment).map_err(|error| error.to_string())?;
     let world = place.reach(&limits).await.map_err(|error| error.to_string())?;
-    let app = world.app(Arc::new(Printer::new()), &limits).map_err(|error| error.to_string())?;
+    let app = world.app(Arc::new(Printer::new()), &limits).await.map_err(|error| error.to_string())?;
     let project = &environment.project_name;
     let scopes = app.ledger.scopes().await.map_err(|error| error.to_string())?;
     let known = crate::load::known_in(&scopes, &environment.name, project);
@@ -133,9 +133,7 @@ async fn is_elsewhere(app: &App, world: &World, scope: &Scope) -> Result<bool, A
     if here {
         return Ok(false);
     }
-    let ledger = shiplap_ledger::SqliteLedger::open(&crate::world::state_dir())?;
-    debug_assert_eq!(ledger.id(), app.ledger.id());
-    Ok(crate::overview::release(&ledger, scope).await?.is_some())
+    Ok(crate::overview::release(app.ledger.as_ref(), scope).await?.is_some())
 }
 
 fn describe(over: &[Ephemeral]) -> String {
@@ -193,6 +191,7 @@ pub fn in_background() {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .current_dir("/");
+    crate::ledger::hand_over(&mut command);
     {
         use std::os::unix::process::CommandExt as _;
         // Not in the terminal's group: closing it, or Ctrl-C, is not meant for it.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, Transaction, named_params, params};
 use shiplap_model::{Lease, LeaseHeld, LeaseKey, LedgerError, Scope};
 
-use crate::failure::Failure;
+use super::failure::Failure;
 use crate::host::{Host, Presence, ProcessIdentity};
 use crate::queue::Hold;
 

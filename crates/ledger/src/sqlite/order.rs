@@ -9,9 +9,10 @@ use shiplap_model::{
     Placed, Scope,
 };
 
-use crate::failure::{Failure, damaged};
+use super::failure::Failure;
+use super::lease::{End, is_over};
+use crate::failure::damaged;
 use crate::host::{Host, ProcessIdentity};
-use crate::lease::{End, is_over};
 use crate::queue::{self, COLUMNS, Hold, Open, OrderRow, millis, write_json};
 
 /// Why something was not done to an order, before the path of the database is added.
@@ -198,7 +199,7 @@ pub(crate) fn claim(
 }
 
 /// All orders that have not ended, by number.
-fn open(connection: &Connection) -> Result<Vec<Open>, Failure> {
+fn open(connection: &Connection) -> Result<Vec<Open<Hold>>, Failure> {
     let mut statement = connection.prepare_cached(
         "SELECT id, project, environment, at_ms, due_ms, standing = 'running', boot_id, \
          pid_namespace, pid, process_start, expires_ms, expires_uptime_ms \

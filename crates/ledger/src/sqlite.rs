@@ -1,4 +1,13 @@
-//! The ledger as others see it.
+//! The ledger in SQLite.
+
+mod chain;
+mod failure;
+mod history;
+mod lease;
+mod order;
+mod schema;
+mod token;
+mod writer;
 
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
@@ -17,15 +26,15 @@ use shiplap_model::{
 };
 use tokio::sync::oneshot;
 
-use crate::failure::{Failure, file};
+use self::failure::Failure;
+use self::order::Refusal;
+use self::schema::Found;
+use self::writer::{Line, Work, Writer};
+use crate::failure::file;
 use crate::history::Happened;
-use crate::host::{Host, SystemHost};
-use crate::key::key_path;
-use crate::order::{self, Refusal};
+use crate::host::{Host, machine, system_host};
+use crate::key::KeyPlace;
 use crate::payload::{Ended, Resumed, Step};
-use crate::schema::{self, Found};
-use crate::writer::{Line, Work, Writer};
-use crate::{chain, history, lease, token};
 
 /// A ledger in a state directory, which several processes may use at once.
 ///
@@ -34,7 +43,7 @@ use crate::{chain, history, lease, token};
 /// most is the disk confirming it. A caller whose other tasks cannot bear that puts the ledger on
 /// a runtime with more than one thread.
 pub struct SqliteLedger {
-    state_dir: PathBuf,
+    place: KeyPlace,
     path: PathBuf,
     id: String,
     connection: Arc<Mutex<Connection>>,
@@ -99,7 +108,7 @@ impl SqliteLedger {
         }
         let id = identity(&path)?;
         Ok(Self {
-            state_dir: state_dir.to_owned(),
+            place: KeyPlace::of(state_dir),
             path,
             id,
             connection: Arc::new(Mutex::new(connection)),
@@ -165,7 +174,7 @@ impl SqliteLedger {
         if writer.is_none() {
             *writer = Some(Writer::start(Work {
                 connection: Arc::clone(&self.connection),
-                state_dir: self.state_dir.clone(),
+                place: self.place.clone(),
                 path: self.path.clone(),
             })?);
         }
@@ -207,7 +216,7 @@ impl Ledger for SqliteLedger {
 
     async fn begin(&self, deployment: &NewDeployment) -> Result<u64, LedgerError> {
         let at_ms = self.host.now_ms();
-        self.writing(|tx| history::begin(tx, &self.state_dir, deployment, at_ms))
+        self.writing(|tx| history::begin(tx, &self.place, deployment, at_ms))
     }
 
     async fn record(
@@ -236,7 +245,7 @@ impl Ledger for SqliteLedger {
         let at_ms = self.host.now_ms();
         let resumption = Resumption { generation: lease.generation, ..resumption.clone() };
         let resumed = Happened::Resumed(Resumed::new(&resumption));
-        self.writing(|tx| history::proceed(tx, &self.state_dir, lease, number, at_ms, resumed))
+        self.writing(|tx| history::proceed(tx, &self.place, lease, number, at_ms, resumed))
     }
 
     async fn end(
@@ -249,7 +258,7 @@ impl Ledger for SqliteLedger {
     ) -> Result<(), LedgerError> {
         let at_ms = self.host.now_ms();
         let ended = Happened::Ended(Ended::new(lease.generation, outcome, reason, release));
-        self.writing(|tx| history::proceed(tx, &self.state_dir, lease, number, at_ms, ended))
+        self.writing(|tx| history::proceed(tx, &self.place, lease, number, at_ms, ended))
     }
 
     async fn deployments(&self, scope: &Scope, limit: u32) -> Result<Vec<Deployment>, LedgerError> {
@@ -269,7 +278,7 @@ impl Ledger for SqliteLedger {
     }
 
     async fn binding(&self, scope: &Scope, number: u64) -> Result<Secret<Vec<u8>>, LedgerError> {
-        self.reading(|tx| history::binding(tx, &self.state_dir, scope, number))
+        self.reading(|tx| history::binding(tx, &self.place, scope, number))
     }
 
     async fn scopes(&self) -> Result<Vec<Scope>, LedgerError> {
@@ -281,7 +290,7 @@ impl Ledger for SqliteLedger {
     }
 
     async fn verify(&self) -> Result<u64, LedgerError> {
-        self.reading(|tx| chain::verify(tx, &self.state_dir))
+        self.reading(|tx| chain::verify(tx, &self.place))
     }
 }
 
@@ -354,22 +363,11 @@ impl Store for SqliteLedger {
     }
 }
 
-fn system_host() -> Result<Arc<dyn Host>, LedgerError> {
-    match SystemHost::new() {
-        Ok(host) => Ok(Arc::new(host)),
-        Err(error) => Err(file("learn about this process from", Path::new("/proc"), &error)),
-    }
-}
-
 /// From the machine and the file's place on its disk: a ledger that was copied elsewhere is
 /// another one, and one whose folder was renamed is not.
 fn identity(path: &Path) -> Result<String, LedgerError> {
     let found = rustix::fs::stat(path).map_err(|error| file("look at", path, &error.into()))?;
-    // Not there in most containers, whose host's name then tells them apart.
-    let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
-    let host = rustix::system::uname();
-    let host = host.nodename().to_string_lossy();
-    let text = format!("{host}\n{}\n{}\n{}", machine.trim(), found.st_dev, found.st_ino);
+    let text = format!("{}\n{}\n{}", machine(), found.st_dev, found.st_ino);
     Ok(blake3::hash(text.as_bytes()).to_hex()[..16].to_owned())
 }
 
@@ -392,8 +390,9 @@ fn make_file(path: &Path) -> Result<Origin, LedgerError> {
 /// A file that was emptied looks like a new one. A key beside it tells that there was a history,
 /// which must not begin again at 1 without a word.
 fn refuse_emptied(state_dir: &Path, origin: Origin, found: &Found) -> Result<(), Failure> {
-    let emptied =
-        matches!(found, Found::Empty) && origin == Origin::WasThere && key_path(state_dir).exists();
+    let emptied = matches!(found, Found::Empty)
+        && origin == Origin::WasThere
+        && KeyPlace::of(state_dir).path.exists();
     if emptied {
         let text = format!(
             "`{}` is empty; put it back from a backup, or remove it to begin a new history",
@@ -405,5 +404,5 @@ fn refuse_emptied(state_dir: &Path, origin: Origin, found: &Found) -> Result<(),
 }
 
 #[cfg(test)]
-#[path = "store_tests.rs"]
-mod tests;
+#[path = "sqlite/full_disk_tests.rs"]
+mod full_disk_tests;

@@ -1,10 +1,10 @@
 //! Tokens.
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
-use shiplap_model::{LedgerError, Token, minute_of};
+use shiplap_model::{Token, minute_of};
 
-use crate::failure::Failure;
-use crate::queue::write_json;
+use super::failure::Failure;
+use crate::queue::{taken, with_scope, write_json};
 
 const COLUMNS: &str = "id, name, hash, scope, made_by, made_ms, expires_ms, used_ms, revoked_ms";
 
@@ -21,19 +21,6 @@ fn read(row: &Row) -> rusqlite::Result<(Token, String)> {
         revoked_ms: row.get(8)?,
     };
     Ok((token, row.get(3)?))
-}
-
-/// A token with its scope, of a row.
-pub(crate) fn with_scope((token, scope): (Token, String)) -> Result<Token, LedgerError> {
-    let scope = serde_json::from_str(&scope).map_err(|error| {
-        LedgerError::Damaged(format!("the scope of token {} cannot be read: {error}", token.id))
-    })?;
-    Ok(Token { scope, ..token })
-}
-
-/// An id that is there already.
-pub(crate) fn taken(id: &str) -> LedgerError {
-    LedgerError::Storage(format!("there is a token `{id}` already"))
 }
 
 /// Keeps a new one.
