@@ -11,6 +11,7 @@ use shiplap_model::{Scope, TokenAction, TokenScope};
 
 use crate::audit::Noted;
 use crate::catalog::{EnvironmentEntry, ServiceEntry};
+use crate::commands::CommandCaller;
 use crate::core::Core;
 use crate::credential::Presented;
 use crate::problem::Problem;
@@ -83,6 +84,11 @@ impl Caller {
         core.rates.used(&token.id)?;
         core.note_use(&token, now_ms);
         Ok(Some(Self { who: token.name, token: Some(token.id), scope: token.scope }))
+    }
+
+    /// Who they are to whoever runs commands.
+    pub(crate) fn for_commands(&self) -> CommandCaller<'_> {
+        CommandCaller { who: &self.who, scope: &self.scope }
     }
 
     /// Whether they may do this in this environment, at least for some services.

@@ -9,10 +9,12 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::audit::Log;
 use crate::beat::Beat;
+use crate::commands::Commands;
 use crate::health::Health;
 use crate::notify::Notifier;
 use crate::progress::Progress;
 use crate::rates::Rates;
+use crate::routes::RunningCommands;
 use crate::settings::Settings;
 use crate::stop::Stop;
 use crate::works::Works;
@@ -34,6 +36,9 @@ pub(crate) struct Core {
     pub progress: Progress,
     /// Orders that this server carries out.
     pub running: Mutex<HashMap<u64, Stop>>,
+    /// Runs commands for others, where it does.
+    pub commands: Option<Arc<dyn Commands>>,
+    pub running_commands: RunningCommands,
     /// Room for bodies of webhooks, of which nobody knows yet who sent them.
     pub hooks: Arc<Semaphore>,
     /// Whether the server leaves and nothing is carried out any more: nobody waits for anything
@@ -70,6 +75,8 @@ impl Core {
             // Two servers, or two lives of one, do not number their lines alike.
             progress: Progress::new(&format!("{now_ms:x}{:x}", std::process::id())),
             running: Mutex::default(),
+            commands: None,
+            running_commands: RunningCommands::default(),
             hooks: Arc::new(Semaphore::new(settings.limits.hooks)),
             leaving: watch::channel(false).0,
             noted: Mutex::default(),

@@ -7,6 +7,7 @@ mod audit;
 mod beat;
 mod caller;
 mod catalog;
+mod commands;
 mod core;
 mod credential;
 mod health;
@@ -34,14 +35,17 @@ pub use catalog::{
     Catalog, DispatchTrigger, EnvironmentEntry, ImageTrigger, Place, ProjectEntry, PushProvider,
     PushTrigger, RegistryTrigger, ServiceEntry, Trigger,
 };
+pub use commands::{
+    CommandCaller, CommandEvent, CommandRefusal, CommandRequest, Commands, RunningCommand,
+};
 pub use credential::NewToken;
 pub use listen::Listener;
 pub use notify::{Channel, Notice, Notifier, OnlyFailures, Webhook};
 pub use problem::ProblemView;
 pub use routes::{
-    ActionView, DeploymentRequest, DispatchRequest, EnvironmentView, HealthView, HookView,
-    NewTokenView, PromotionRequest, RollbackRequest, TokenRequest, TokenScopeView, TokenView,
-    openapi,
+    ActionView, CommandInput, DeploymentRequest, DispatchRequest, EnvironmentView, HealthView,
+    HookView, NewTokenView, PromotionRequest, RollbackRequest, TokenRequest, TokenScopeView,
+    TokenView, openapi,
 };
 pub use server::Server;
 pub use settings::{Limits, Rates, Settings};

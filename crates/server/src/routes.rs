@@ -1,6 +1,7 @@
 //! The addresses of the API, and the page that describes them.
 
 mod answer;
+mod commands;
 mod dispatch;
 mod environments;
 mod extract;
@@ -25,6 +26,8 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub use self::commands::CommandInput;
+pub(crate) use self::commands::Running as RunningCommands;
 pub use self::dispatch::DispatchRequest;
 pub use self::environments::EnvironmentView;
 pub use self::health::HealthView;
@@ -83,6 +86,9 @@ fn described() -> OpenApiRouter<Arc<Core>> {
         .routes(routes!(dispatch::dispatch))
         .routes(routes!(dispatch::dispatch_at_github))
         .routes(routes!(hooks::hook))
+        .routes(routes!(commands::run))
+        .routes(routes!(commands::input))
+        .routes(routes!(commands::interrupt))
 }
 
 /// The description of the API: OpenAPI 3.1, as JSON.

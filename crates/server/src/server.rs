@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::commands::Commands;
 use crate::core::{Core, Parts};
 use crate::listen::{Doors, Listener, serve};
 use crate::{beat, routes, worker};
@@ -24,6 +25,15 @@ impl Server {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         Self { core: Arc::new(Core::new(parts)) }
+    }
+
+    /// Lets it run commands for others.
+    #[must_use]
+    pub fn with_commands(self, commands: Arc<dyn Commands>) -> Self {
+        let mut core = self.core;
+        let unshared = Arc::get_mut(&mut core).expect("nobody else has it before it runs");
+        unshared.commands = Some(commands);
+        Self { core }
     }
 
     /// Answers, and takes orders from the queue, until `leave` ends. Then it takes no more orders,

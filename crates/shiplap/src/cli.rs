@@ -12,6 +12,8 @@ pub use crate::commands::env::EnvCommand;
 pub use crate::commands::init::InitArgs;
 pub use crate::commands::maintenance::MaintenanceCommand;
 pub use crate::commands::secrets::SecretsCommand;
+pub use crate::commands::serve::ServeArgs;
+pub use crate::commands::token::TokenCommand;
 pub use crate::ledger::LedgerArgs;
 
 /// Deploys Docker Compose projects with no failed request.
@@ -24,6 +26,8 @@ pub struct Cli {
     #[command(flatten)]
     pub project: ProjectArgs,
     #[command(flatten)]
+    pub remote: crate::remote::RemoteArgs,
+    #[command(flatten)]
     pub ledger: LedgerArgs,
     /// Print one JSON document instead of text
     #[arg(long, global = true)]
@@ -33,7 +37,7 @@ pub struct Cli {
 }
 
 /// Which project.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct ProjectArgs {
     /// Compose files, merged in order [default: as Compose finds them]
     #[arg(short = 'f', long = "file", global = true, value_name = "FILE")]
@@ -59,7 +63,13 @@ pub struct ProjectArgs {
     )]
     pub environment: Option<String>,
     /// The configuration [default: shiplap.yaml here, or in a folder above]
-    #[arg(long = "config-file", global = true, value_name = "FILE")]
+    #[arg(
+        long = "config-file",
+        global = true,
+        value_name = "FILE",
+        env = crate::serve::OWN_FILE_VARIABLE,
+        hide_env = true
+    )]
     pub config: Option<PathBuf>,
     /// Folder that relative paths start from
     #[arg(long, global = true, value_name = "DIR")]
@@ -146,6 +156,11 @@ pub enum Command {
     /// Look after environments
     #[command(subcommand)]
     Env(EnvCommand),
+    /// Serve deployments to CI, registries and people elsewhere, by HTTP
+    Serve(ServeArgs),
+    /// Look after tokens: who may ask a control server for what
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Look after the edge proxy
     #[command(subcommand)]
     Edge(EdgeCommand),

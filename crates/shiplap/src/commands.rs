@@ -18,6 +18,8 @@ mod prune;
 mod retire;
 mod schema;
 pub mod secrets;
+pub mod serve;
+pub mod token;
 mod top;
 mod unsupported;
 pub mod verify;
@@ -75,6 +77,8 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Edge(command) => edge::edge(&project, &command, format).await,
         Command::Link { .. } => unreachable!("it has become another program"),
         Command::Init(args) => init::init(&project, &args).await,
+        Command::Serve(args) => serve::serve(&args).await,
+        Command::Token(command) => token::token(&command, format).await,
         Command::Schema => schema::schema(),
         Command::Htpasswd { name } => htpasswd::htpasswd(&name),
     }

@@ -8,9 +8,7 @@ use shiplap_compose::separate::{self, separate};
 use shiplap_compose::{Diagnostic, Loaded, OsFiles, Project, Request, Tolerance};
 use shiplap_config::{Config, Generated, Settings, Sharing};
 use shiplap_execute::app::{AppError, FilesAt, Source, UsedSecret};
-use shiplap_model::{
-    Deployment, DeploymentState, Note, Outcome, Scope, StoredRelease,
-};
+use shiplap_model::{Deployment, DeploymentState, Note, Outcome, Scope, StoredRelease};
 use shiplap_secrets::magic::{self, Scheme};
 
 use crate::cli::ProjectArgs;

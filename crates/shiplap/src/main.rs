@@ -13,7 +13,9 @@ mod limits;
 mod load;
 mod output;
 mod overview;
+mod remote;
 mod secrets;
+mod serve;
 mod tags;
 mod versions;
 mod world;
@@ -51,9 +53,24 @@ fn main() -> std::process::ExitCode {
         .enable_all()
         .build()
         .expect("threads and timers are to be had");
-    let ran = AssertUnwindSafe(|| runtime.block_on(commands::run(cli)));
+    let ran = AssertUnwindSafe(|| runtime.block_on(run(cli)));
     let exit = std::panic::catch_unwind(ran).unwrap_or(Exit::OurBug);
     // A prompt that still reads the terminal must not keep us.
     runtime.shutdown_background();
     exit.into()
+}
+
+/// Runs the command here, or on the control server that was named.
+async fn run(cli: Cli) -> Exit {
+    let is_for_here = matches!(
+        cli.command,
+        Command::Init(_) | Command::Schema | Command::Htpasswd { .. } | Command::Serve(_)
+    );
+    match cli.remote.wanted().filter(|_| !is_for_here).map(str::to_owned) {
+        None => commands::run(cli).await,
+        Some(url) => {
+            let reads_input = matches!(cli.command, Command::Secrets(_));
+            remote::run(&url, &cli.remote, reads_input).await
+        }
+    }
 }

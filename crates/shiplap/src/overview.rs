@@ -278,6 +278,8 @@ mod tests {
             service: service.to_owned(),
             number: 1,
             deployment: Some(1),
+            image: "a".to_owned(),
+            image_id: "sha256:a".to_owned(),
             state,
             health: None,
         }

@@ -16,6 +16,7 @@ use shiplap_model::Limits;
 
 use crate::delivery::{Deliveries, Files};
 use crate::edge::EdgeRouter;
+use crate::serve::WHO_VARIABLE;
 
 /// Where history is kept instead of the default.
 const STATE_VARIABLE: &str = "SHIPLAP_STATE_DIR";
@@ -105,14 +106,7 @@ impl Place {
     /// When nobody is there, or will not let us in.
     pub async fn reach(&self, limits: &Limits) -> Result<World, AppError> {
         let edge = crate::edge::socket();
-        // Ourselves first, so that no ssh outlives us however we end.
-        let program: Vec<OsString> = vec![
-            "/proc/self/exe".into(),
-            LINK_COMMAND.into(),
-            std::process::id().to_string().into(),
-        ];
-        let options = LinkOptions { program, sockets: vec![edge.clone()] };
-        let endpoint = self.address.open(options).await?;
+        let endpoint = self.address.open(link_to(vec![edge.clone()])).await?;
         let mut docker = DockerEngine::connect(&endpoint)?.with_limits(limits);
         if self.is_behind_ssh() {
             docker = docker.with_supply(Arc::new(Files::new(self.files.clone())));
@@ -126,6 +120,14 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.address.fmt(f)
     }
+}
+
+/// What a link is to be that leads to these sockets too.
+pub fn link_to(sockets: Vec<PathBuf>) -> LinkOptions {
+    // Ourselves first, so that no ssh outlives us however we end.
+    let program: Vec<OsString> =
+        vec!["/proc/self/exe".into(), LINK_COMMAND.into(), std::process::id().to_string().into()];
+    LinkOptions { program, sockets }
 }
 
 /// A machine that was reached.
@@ -152,11 +154,7 @@ impl World {
     ///
     /// # Errors
     /// When the ledger cannot be opened.
-    pub async fn app(
-        &self,
-        reporter: Arc<dyn Reporter>,
-        limits: &Limits,
-    ) -> Result<App, AppError> {
+    pub async fn app(&self, reporter: Arc<dyn Reporter>, limits: &Limits) -> Result<App, AppError> {
         let ledger = crate::ledger::open().await?;
         Ok(App {
             engine: Arc::new(self.docker.clone()),
@@ -219,8 +217,11 @@ fn own_name() -> String {
     name.unwrap_or_else(|| format!("uid {id}"))
 }
 
-/// User, host and process.
+/// User, host and process; or whom a control server says that it acts for.
 pub fn who() -> String {
+    if let Some(who) = std::env::var(WHO_VARIABLE).ok().filter(|who| !who.is_empty()) {
+        return who;
+    }
     let user = std::env::var("SUDO_USER")
         .or_else(|_| std::env::var("USER"))
         .unwrap_or_else(|_| own_name());

@@ -1,7 +1,7 @@
 //! Commands that change something.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::io::{BufRead as _, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use crate::cli::{
 use crate::output::progress::{Printer, say};
 use crate::output::report;
 use crate::secrets::Missing;
+use crate::serve::{ORDER_VARIABLE, REVISION_VARIABLE};
 use crate::versions::{self, Absent};
 use crate::world::Place;
 
@@ -227,6 +228,9 @@ pub async fn carry(
 ) -> Exit {
     request.on_interrupted = policy(carry.on_interrupted);
     request.message.clone_from(&carry.message);
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    request.order = variable(ORDER_VARIABLE).and_then(|order| order.parse().ok());
+    request.revision = variable(REVISION_VARIABLE);
     request.standby = if carry.standby.is_zero() { Standby::Stopped } else { Standby::Frozen };
     request.keep_failed = if carry.keep_failed { KeepFailed::Yes } else { KeepFailed::No };
     let named = request.approved_by.is_some();
@@ -234,7 +238,7 @@ pub async fn carry(
         Approval::None => carry.yes || named,
         Approval::Required => named,
     };
-    if !yes && !std::io::stdin().is_terminal() {
+    if !yes && !crate::remote::can_ask() {
         eprintln!("error[usage]: there is no terminal to ask on");
         match approval {
             Approval::None => {

@@ -1,6 +1,6 @@
 //! `prune`: free what no rollback needs.
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::io::{BufRead as _, Write as _};
 
 use serde_json::json;
 use shiplap_execute::app::{KEEP_DEPLOYMENTS, Prunable};
@@ -96,7 +96,7 @@ fn name(image: &Prunable) -> String {
 }
 
 fn ask() -> bool {
-    if !std::io::stdin().is_terminal() {
+    if !crate::remote::can_ask() {
         eprintln!("--yes frees it");
         return false;
     }

@@ -293,7 +293,7 @@ impl Desk {
             return Err(refuse(StoreError::NoSuchSecret(self.scope.clone(), name)));
         }
         if !args.yes {
-            if !std::io::stdin().is_terminal() {
+            if !crate::remote::can_ask() {
                 eprintln!("error[usage]: there is no terminal to ask on");
                 eprintln!("  = help: add --yes");
                 return Err(Exit::Usage);

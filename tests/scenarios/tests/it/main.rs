@@ -20,6 +20,7 @@ mod remote;
 mod resume;
 mod rollback;
 mod secrets;
+mod serve;
 mod shared;
 mod store;
 mod two;

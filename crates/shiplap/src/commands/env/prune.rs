@@ -1,6 +1,6 @@
 //! `env prune`: environments whose time is over go.
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::io::{BufRead as _, Write as _};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -75,7 +75,8 @@ async fn remove(environment: &Ephemeral, limits: Limits) -> Result<(), String> {
     }
     let place = place(environment).map_err(|error| error.to_string())?;
     let world = place.reach(&limits).await.map_err(|error| error.to_string())?;
-    let app = world.app(Arc::new(Printer::new()), &limits).await.map_err(|error| error.to_string())?;
+    let app =
+        world.app(Arc::new(Printer::new()), &limits).await.map_err(|error| error.to_string())?;
     let project = &environment.project_name;
     let scopes = app.ledger.scopes().await.map_err(|error| error.to_string())?;
     let known = crate::load::known_in(&scopes, &environment.name, project);
@@ -168,7 +169,7 @@ fn tell(pruned: &[Pruned], format: Format) {
 }
 
 fn ask() -> bool {
-    if !std::io::stdin().is_terminal() {
+    if !crate::remote::can_ask() {
         eprintln!("--yes removes it");
         return false;
     }
