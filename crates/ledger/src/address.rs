@@ -17,7 +17,7 @@ pub enum Address {
     /// A database that several machines share, and the file with their key.
     Shared {
         /// The database.
-        server: Server,
+        server: Box<Server>,
         /// The key: made with the first deployment, where it is not there.
         key: PathBuf,
     },
@@ -35,7 +35,7 @@ impl Address {
     /// # Errors
     /// `Storage` for a URL that is none, without a part of it: it may hold a password.
     pub fn shared(url: &str, key: &Path) -> Result<Self, LedgerError> {
-        Ok(Self::Shared { server: Server::parse(url)?, key: key.to_owned() })
+        Ok(Self::Shared { server: Box::new(Server::parse(url)?), key: key.to_owned() })
     }
 
     /// Whether it is a URL that holds a password.
@@ -67,7 +67,7 @@ pub async fn open(address: &Address) -> Result<Arc<dyn Store>, LedgerError> {
         Address::Folder(state_dir) => Ok(Arc::new(SqliteLedger::open(state_dir)?)),
         Address::Shared { server, key } => {
             let place = KeyPlace { path: key.clone(), sharing: Sharing::Shared };
-            Ok(Arc::new(PostgresLedger::open(server.clone(), place).await?))
+            Ok(Arc::new(PostgresLedger::open(Server::clone(server), place).await?))
         }
     }
 }
