@@ -67,7 +67,7 @@ pub async fn open(address: &Address) -> Result<Arc<dyn Store>, LedgerError> {
         Address::Folder(state_dir) => Ok(Arc::new(SqliteLedger::open(state_dir)?)),
         Address::Shared { server, key } => {
             let place = KeyPlace { path: key.clone(), sharing: Sharing::Shared };
-            Ok(Arc::new(PostgresLedger::open(server.as_ref().clone(), place).await?))
+            Ok(Arc::new(PostgresLedger::open(Server::clone(server), place).await?))
         }
     }
 }

@@ -114,8 +114,8 @@ impl Server {
 
 fn protection(parameters: &[&str]) -> Result<Protection, String> {
     let last = |name: &str| {
-        let mut values = parameters.iter().filter_map(|one| one.strip_prefix(name));
-        values.next_back().map(percent_decoded)
+        let value = parameters.iter().rev().find_map(|one| one.strip_prefix(name));
+        value.map(percent_decoded)
     };
     let authorities = last("sslrootcert=").map(PathBuf::from);
     match (last("sslmode=").as_deref(), authorities) {
