@@ -15,6 +15,7 @@ mod observed;
 mod order;
 mod plan;
 mod replica;
+mod reference;
 mod requirement;
 mod router;
 mod routes;
@@ -52,6 +53,7 @@ pub use plan::{
     PortProbe, Refusal, RouteIntent, RouteLine, RouteTarget, Starts, Step, StepId, Strategy,
 };
 pub use replica::{BASE_NAME_LIMIT, ReplicaName, Standing};
+pub use reference::{BadReference, Reference};
 pub use requirement::{Requirement, RequirementKind, RequirementRun};
 pub use router::{
     HolderSpec, HolderStatus, ListenerSpec, NameListener, OpenStreams, PoolKey, PoolSpec,
