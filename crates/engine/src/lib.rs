@@ -2,6 +2,7 @@
 //!
 //! [`DockerEngine`] implements [`shiplap_model::Engine`]. It speaks to Docker 20.10 and newer.
 
+mod archive;
 mod build;
 mod client;
 mod containers;
@@ -20,13 +21,18 @@ mod listening;
 mod marks;
 mod observe;
 mod ping;
+mod push;
 mod registry;
 mod resources;
+mod send;
 mod streams;
 mod summary;
 
+pub use archive::SavedImage;
 pub use endpoint::Endpoint;
 pub use engine::DockerEngine;
 pub use error::from_bollard;
+pub use push::Pushed;
+pub use send::Sent;
 pub use streams::{LogChunk, LogOptions, Terminal, TerminalExec};
 pub use summary::Summary;
