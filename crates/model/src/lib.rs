@@ -14,8 +14,8 @@ mod mark;
 mod observed;
 mod order;
 mod plan;
-mod replica;
 mod reference;
+mod replica;
 mod requirement;
 mod router;
 mod routes;
@@ -52,9 +52,11 @@ pub use plan::{
     Action, Cause, Change, ChangeKind, Gate, Goal, HealthGate, NameTarget, Note, Phase, Plan,
     PortProbe, Refusal, RouteIntent, RouteLine, RouteTarget, Starts, Step, StepId, Strategy,
 };
-pub use replica::{BASE_NAME_LIMIT, ReplicaName, Standing};
 pub use reference::{BadReference, Reference};
-pub use requirement::{Requirement, RequirementKind, RequirementRun};
+pub use replica::{BASE_NAME_LIMIT, ReplicaName, Standing};
+pub use requirement::{
+    CheckedImage, ImageCheck, Requirement, RequirementKind, RequirementRun, Tell,
+};
 pub use router::{
     HolderSpec, HolderStatus, ListenerSpec, NameListener, OpenStreams, PoolKey, PoolSpec,
     PoolStatus, ProbeKind, ProbeOutcome, ProbeRequest, Protocol, RouteChange, RoutedReplica,

@@ -29,7 +29,7 @@ use shiplap_config::Settings;
 use shiplap_engine::DockerEngine;
 use shiplap_execute::Silent;
 use shiplap_execute::app::{App, AppError, Source};
-use shiplap_model::{Limits, Scope};
+use shiplap_model::{Limits, Requirement, Scope};
 
 use crate::cli::{Cli, Command, LimitArgs, ProjectArgs, Selected};
 use crate::exit::Exit;
@@ -234,6 +234,15 @@ fn limits(selected: &Selected, limits: &LimitArgs) -> Result<Limits, Exit> {
         watch: selected.watch.unwrap_or(given.watch),
         drain: selected.drain.unwrap_or(given.drain),
         ..given
+    })
+}
+
+/// What must hold before a deployment of an environment changes anything.
+fn requirements(settings: Option<&Settings>) -> Result<Vec<Requirement>, Exit> {
+    let Some(settings) = settings else { return Ok(Vec::new()) };
+    crate::gates::requirements(settings).map_err(|diagnostics| {
+        show_diagnostics(&diagnostics);
+        Exit::Failed
     })
 }
 

@@ -30,7 +30,9 @@ pub fn state_dir() -> PathBuf {
 
 /// Connects to the engine and asks who it is.
 pub async fn engine(limits: &Limits) -> Result<DockerEngine, AppError> {
-    let docker = DockerEngine::connect(&Endpoint::from_environment()?)?.with_limits(limits);
+    let docker = DockerEngine::connect(&Endpoint::from_environment()?)?
+        .with_limits(limits)
+        .with_keyring(crate::registries::keyring());
     docker.reach().await?;
     Ok(docker)
 }
