@@ -1,8 +1,10 @@
 //! One function per command.
 
+pub mod build;
 mod carry;
 pub mod certificates;
 mod check;
+pub mod ci;
 mod config;
 pub mod data;
 mod edge;
@@ -15,6 +17,7 @@ mod look;
 pub mod maintenance;
 mod promote;
 mod prune;
+pub mod push;
 mod retire;
 mod schema;
 pub mod secrets;
@@ -64,6 +67,8 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Restart(args) => carry::restart(&project, &args, format).await,
         Command::Scale(args) => carry::scale(&project, &args, format).await,
         Command::Down(args) => carry::down(&project, &args, format).await,
+        Command::Build(args) => build::build(&project, &args, format).await,
+        Command::Push(args) => push::push(&project, &args, format).await,
         Command::Prune(args) => prune::prune(&args, format).await,
         Command::Config(args) => config::config(&project, &args, cli.json).await,
         Command::Check(args) => check::check(&project, &args, format).await,
@@ -74,6 +79,7 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Env(command) => env::env(&project, &command, format).await,
         Command::Edge(command) => edge::edge(&command, format).await,
         Command::Init(args) => init::init(&project, &args).await,
+        Command::Ci(command) => ci::ci(&project, &command),
         Command::Schema => schema::schema(),
         Command::Htpasswd { name } => htpasswd::htpasswd(&name),
     }

@@ -1,5 +1,6 @@
 //! `shiplap`: one binary for every role.
 
+mod ci;
 mod cli;
 mod commands;
 mod edge;
