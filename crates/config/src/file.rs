@@ -18,8 +18,7 @@ pub struct File {
     /// Compose files of all environments, merged in order; else as Compose finds them. Paths start
     /// from this file's folder.
     pub compose: Vec<String>,
-    /// Machines by name: `local`, `unix:///path`, `tcp://host:port` or `ssh://user@host`. Only `local`
-    /// can be deployed to so far.
+    /// Machines by name: `local`, `unix:///path` or `ssh://[user@]host[:port][/socket]`.
     pub targets: BTreeMap<String, String>,
     /// Where the edge listens for routes, where it does not listen yet.
     pub edge: Entries,

@@ -545,11 +545,10 @@ pub(crate) fn check_names(config: &Config, problems: &mut Vec<Diagnostic>) {
                 at.error("config/wrong-value", message, "not an address")
                     .help("`local`, `unix:///path`, `tcp://host:port` or `ssh://user@host`"),
             );
-        } else if address != "local" && used.contains(name.as_str()) {
-            // Acting on this machine's engine instead would be the worst of all answers.
-            let message = "other targets than `local` are not there yet";
-            let problem = at.error("config/not-yet", message, "only this machine's engine");
-            problems.push(problem.help("run `shiplap` on that machine"));
+        } else if address.starts_with("tcp://") && used.contains(name.as_str()) {
+            let message = "a target behind `tcp://` is not there yet: its edge cannot be reached";
+            let problem = at.error("config/not-yet", message, "only its engine");
+            problems.push(problem.help(format!("`{name}: ssh://user@host`")));
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::containers::Lasting;
 use crate::daemon::{self, ApiVersion, Daemon};
 use crate::endpoint::Endpoint;
 use crate::listening;
+use crate::supply::Supply;
 
 /// Images of which the configuration is remembered; each takes a few kilobytes.
 const REMEMBERED_IMAGES: usize = 1000;
@@ -41,6 +42,7 @@ pub struct DockerEngine {
     /// What cannot change while a container exists, by its id: it need not be asked for while
     /// requests are held.
     containers: Arc<Mutex<HashMap<String, Lasting>>>,
+    pub(crate) supply: Option<Arc<dyn Supply>>,
 }
 
 impl DockerEngine {
@@ -57,6 +59,7 @@ impl DockerEngine {
             daemon: Arc::default(),
             images: Arc::default(),
             containers: Arc::default(),
+            supply: None,
         })
     }
 
@@ -72,6 +75,12 @@ impl DockerEngine {
     pub fn with_keyring(mut self, keyring: Arc<Keyring>) -> Self {
         self.keyring = keyring;
         self
+    }
+
+    /// The same, where somebody sees to what containers mount.
+    #[must_use]
+    pub fn with_supply(self, supply: Arc<dyn Supply>) -> Self {
+        Self { supply: Some(supply), ..self }
     }
 
     /// The underlying client, for what this type does not offer. It speaks the settled version
@@ -260,10 +269,10 @@ impl Engine for DockerEngine {
     }
 
     fn listens(&self, container: &ObservedContainer) -> Option<bool> {
-        match &self.endpoint {
-            Endpoint::Unix(_) => listening::listens(&container.id, container.pid?),
-            Endpoint::Tcp(_) => None,
+        if !self.endpoint.is_here() {
+            return None;
         }
+        listening::listens(&container.id, container.pid?)
     }
 
     async fn healthcheck(

@@ -12,8 +12,9 @@ use shiplap_model::Desired;
 use shiplap_registry::Keyring;
 pub(crate) use shiplap_registry::config_dir;
 
+use crate::address::read_json;
 use crate::create::seccomp_profile;
-use crate::endpoint::{Endpoint, read_json};
+use crate::endpoint::Endpoint;
 
 /// The name by which images call Docker's own registry.
 const DOCKER_HUB: &str = "docker.io";

@@ -199,7 +199,7 @@ impl Delivery<'_> {
         let (sent, read) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let packing = match self.engine.endpoint() {
             Endpoint::Unix(_) => Packing::Plain,
-            Endpoint::Tcp(_) => Packing::Gzip,
+            Endpoint::Tcp(_) | Endpoint::Ssh(_) => Packing::Gzip,
         };
         let (image, name) = (Arc::clone(&self.image), self.name.to_owned());
         let counted = Arc::clone(&read);

@@ -301,6 +301,8 @@ pub enum EngineErrorKind {
     Broken,
     /// The socket is there and we may not use it.
     Denied,
+    /// The key of the machine that it is on is not known, or is another one than before.
+    HostKey,
     /// Its API is older than we speak.
     TooOld,
     /// What was asked for does not exist.

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -103,6 +104,13 @@ pub enum Command {
         /// When, as a duration from now
         #[arg(long, value_parser = duration)]
         after: Duration,
+    },
+    /// Be the ssh of a process, and end with it (whoever acts on another machine starts this)
+    #[command(hide = true)]
+    Link {
+        /// The id of that process, and the words for ssh
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<OsString>,
     },
     /// Show one deployment: what it made current, its plan and its journal
     Show {

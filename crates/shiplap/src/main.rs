@@ -3,6 +3,7 @@
 mod ci;
 mod cli;
 mod commands;
+mod delivery;
 mod edge;
 mod ephemeral;
 mod exit;
@@ -38,6 +39,11 @@ fn main() -> std::process::ExitCode {
         &cli.command
     {
         return edge::role(&cli.command);
+    }
+    if let Command::Link { words } = &cli.command {
+        let error = world::become_ssh(words);
+        eprintln!("{error}");
+        return Exit::Failed.into();
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -3,6 +3,7 @@
 //! all of it.
 
 mod engine;
+mod host;
 mod images;
 mod lab;
 mod peer;
@@ -13,6 +14,7 @@ mod traffic;
 mod wait;
 
 pub use engine::Engine;
+pub use host::Host;
 pub use images::Images;
 pub use lab::Lab;
 pub use peer::{Peer, peer};

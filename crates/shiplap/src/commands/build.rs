@@ -18,6 +18,7 @@ use super::{Exit, Format, refuse, told_or};
 use crate::cli::{LimitArgs, ProjectArgs};
 use crate::output::progress::{Steady, say};
 use crate::secrets::Missing;
+use crate::world::Place;
 use provenance::Provenance;
 pub use provenance::address;
 
@@ -76,7 +77,7 @@ pub async fn build(project: &ProjectArgs, args: &BuildArgs, format: Format) -> E
         Err(exit) => return exit,
     };
     let ran = async {
-        let docker = crate::world::engine(&limits).await?;
+        let docker = Place::usual()?.reach(&limits).await?.docker;
         let mut done = Vec::new();
         for job in jobs {
             done.push(built(&docker, job).await?);

@@ -6,18 +6,23 @@ use shiplap_execute::Silent;
 use shiplap_execute::app::{Intent, Request, Source, unfinished};
 use shiplap_model::Ledger as _;
 
-use super::{Exit, Format, Opened, chosen, opened, refuse, request, scope, unsupported, world};
+use super::{Exit, Format, Opened, app, chosen, found, opened, refuse, request, unsupported};
 use crate::cli::{HistoryArgs, PlanArgs, ProjectArgs};
 use crate::output::limited::Limited;
 use crate::output::{history, interrupted, status};
 use crate::secrets::Missing;
+use crate::world::Place;
 
 pub async fn plan(project: &ProjectArgs, args: &PlanArgs, format: Format) -> Exit {
     let chosen = match chosen(project, &args.selected, Missing::Pretend).await {
         Ok(chosen) => chosen,
         Err(exit) => return exit,
     };
-    let Opened { source, settings } = chosen.opened;
+    let place = match chosen.opened.place() {
+        Ok(place) => place,
+        Err(error) => return refuse(&error, None),
+    };
+    let Opened { source, settings, .. } = chosen.opened;
     let request = match request(&chosen.selected, &args.limits, settings.as_ref()) {
         Ok(request) => request,
         Err(exit) => return exit,
@@ -28,7 +33,7 @@ pub async fn plan(project: &ProjectArgs, args: &PlanArgs, format: Format) -> Exi
         Err(exit) => return exit,
     };
     let intent = Intent::Deploy(&source);
-    match show_plan(&intent, &request, Some(&source), format, args.steps).await {
+    match show_plan(&place, &intent, &request, Some(&source), format, args.steps).await {
         Exit::Pending if !args.exit_code => Exit::Done,
         exit => exit,
     }
@@ -36,14 +41,19 @@ pub async fn plan(project: &ProjectArgs, args: &PlanArgs, format: Format) -> Exi
 
 /// Shows a plan; `Pending` when there is something to do.
 pub async fn show_plan(
+    place: &Place,
     intent: &Intent<'_>,
     request: &Request,
     source: Option<&Source>,
     format: Format,
     steps: bool,
 ) -> Exit {
-    let app = match crate::world::app(Arc::new(Silent), &request.limits).await {
-        Ok((app, _)) => app,
+    let app = match place.reach(&request.limits).await {
+        Ok(world) => world.app(Arc::new(Silent), &request.limits),
+        Err(error) => Err(error),
+    };
+    let app = match app {
+        Ok(app) => app,
         Err(error) => return refuse(&error, source),
     };
     let request = &Request { standby: shiplap_plan::Standby::Frozen, ..request.clone() };
@@ -81,11 +91,16 @@ pub async fn status(project: &ProjectArgs, format: Format) -> Exit {
     if let Some(exit) = super::env::overview(project, format).await {
         return exit;
     }
-    let Opened { source, settings } = match opened(project, Missing::Pretend).await {
+    let opened = match opened(project, Missing::Pretend).await {
         Ok(opened) => opened,
         Err(exit) => return exit,
     };
-    let app = match world(Some(&source)).await {
+    let place = match opened.place() {
+        Ok(place) => place,
+        Err(error) => return refuse(&error, None),
+    };
+    let Opened { source, settings, .. } = opened;
+    let app = match app(&place, Some(&source)).await {
         Ok((app, _)) => app,
         Err(exit) => return exit,
     };
@@ -110,8 +125,8 @@ pub async fn status(project: &ProjectArgs, format: Format) -> Exit {
 }
 
 pub async fn history(project: &ProjectArgs, args: &HistoryArgs, format: Format) -> Exit {
-    let scope = match scope(project).await {
-        Ok((scope, _)) => scope,
+    let scope = match found(project).await {
+        Ok(found) => found.scope,
         Err(exit) => return exit,
     };
     let ledger = match shiplap_ledger::SqliteLedger::open(&crate::world::state_dir()) {
@@ -144,8 +159,8 @@ pub async fn history(project: &ProjectArgs, args: &HistoryArgs, format: Format) 
 }
 
 pub async fn show(project: &ProjectArgs, number: Option<u64>, format: Format) -> Exit {
-    let scope = match scope(project).await {
-        Ok((scope, _)) => scope,
+    let scope = match found(project).await {
+        Ok(found) => found.scope,
         Err(exit) => return exit,
     };
     let ledger = match shiplap_ledger::SqliteLedger::open(&crate::world::state_dir()) {

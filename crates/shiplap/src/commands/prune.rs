@@ -5,11 +5,15 @@ use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use serde_json::json;
 use shiplap_execute::app::{KEEP_DEPLOYMENTS, Prunable};
 
-use super::{Exit, Format, refuse, world};
-use crate::cli::PruneArgs;
+use super::{Exit, Format, app, machine, refuse};
+use crate::cli::{ProjectArgs, PruneArgs};
 
-pub async fn prune(args: &PruneArgs, format: Format) -> Exit {
-    let app = match world(None).await {
+pub async fn prune(project: &ProjectArgs, args: &PruneArgs, format: Format) -> Exit {
+    let place = match machine(project) {
+        Ok(place) => place,
+        Err(exit) => return exit,
+    };
+    let app = match app(&place, None).await {
         Ok((app, _)) => app,
         Err(exit) => return exit,
     };

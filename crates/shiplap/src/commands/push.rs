@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use clap::Args;
 use serde_json::json;
-use shiplap_config::{Settings, Target};
-use shiplap_engine::{DockerEngine, Endpoint, Sent};
+use shiplap_config::Settings;
+use shiplap_engine::{DockerEngine, Sent};
 use shiplap_execute::app::AppError;
 use shiplap_model::{
     BadReference, Engine as _, EngineError, EngineErrorKind, Limits, Progress, ProgressSink,
@@ -16,6 +16,7 @@ use shiplap_model::{
 use super::{Exit, Format, refuse, show_diagnostics};
 use crate::cli::{LimitArgs, ProjectArgs};
 use crate::output::progress::Steady;
+use crate::world::Place;
 
 /// `push`.
 #[derive(Debug, Clone, Args)]
@@ -89,11 +90,12 @@ async fn carry(
 ) -> Result<Outcome, AppError> {
     let began = Instant::now();
     let source = match from {
-        Some(address) => DockerEngine::connect(&Endpoint::parse(address)?)?.with_limits(limits),
-        None => crate::world::engine(limits).await?,
+        Some(address) => Place::at(address)?,
+        None => Place::usual()?,
     };
+    let source = source.reach(limits).await?.docker;
     let info = source.image(name).await?.ok_or_else(|| absent(name, &source))?;
-    let target = target(settings, limits).await?;
+    let target = Place::of(settings)?.reach(limits).await?.docker;
     // What is there already need not even be read here.
     if let Some(there) = target.image(&info.id).await? {
         target.tag(&there.id, name).await?;
@@ -114,17 +116,6 @@ fn absent(name: &str, source: &DockerEngine) -> EngineError {
         doing: format!("pushing {name}"),
         message: format!("there is no such image at {}", source.endpoint()),
         help: Some("`docker images` shows what there is; `shiplap build` builds it".to_owned()),
-    }
-}
-
-async fn target(settings: Option<&Settings>, limits: &Limits) -> Result<DockerEngine, AppError> {
-    match settings.map(|settings| &settings.target) {
-        None | Some(Target::Here) => crate::world::engine(limits).await,
-        Some(Target::At(address)) => {
-            let docker = DockerEngine::connect(&Endpoint::parse(address)?)?.with_limits(limits);
-            docker.reach().await?;
-            Ok(docker)
-        }
     }
 }
 

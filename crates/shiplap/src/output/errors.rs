@@ -51,6 +51,7 @@ fn engine(error: &EngineError) {
         EngineErrorKind::Unreachable => "engine-unreachable",
         EngineErrorKind::Broken => "engine-broken",
         EngineErrorKind::Denied => "engine-denied",
+        EngineErrorKind::HostKey => "host-key",
         EngineErrorKind::TooOld => "engine-too-old",
         EngineErrorKind::NotFound => "engine-not-found",
         EngineErrorKind::Conflict => "engine-conflict",

@@ -17,6 +17,7 @@ mod images;
 mod isolation;
 mod projects;
 mod promote;
+mod remote;
 mod resume;
 mod rollback;
 mod secrets;

@@ -56,7 +56,7 @@ pub async fn diff(project: &ProjectArgs, one: &str, other: &str, format: Format)
 }
 
 async fn side(project: &ProjectArgs, name: &str) -> Result<Side, Exit> {
-    let Opened { source, settings } =
+    let Opened { source, settings, .. } =
         opened(&crate::load::with_environment(project, name), Missing::Pretend).await?;
     let Some(settings) = settings else { return Err(no_config()) };
     let ledger = SqliteLedger::open(&crate::world::state_dir());
