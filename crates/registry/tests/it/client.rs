@@ -172,9 +172,8 @@ async fn referrers_are_read_page_by_page_or_by_the_tag_of_older_registries() {
     let path = format!("/v2/team/api/referrers/{about}");
     let page = |list: &serde_json::Value| Answer::of(200, json!({"manifests": [list]}).to_string());
     let next = format!("<{path}?last=1>; rel=\"next\"");
-    let mut content = server.content.lock().unwrap();
-    content.insert(path.clone(), page(&one).with("link", next));
-    content.insert(format!("{path}?last=1"), page(&two));
-    drop(content);
+    let put = |path: String, answer| server.content.lock().unwrap().insert(path, answer);
+    put(path.clone(), page(&one).with("link", next));
+    put(format!("{path}?last=1"), page(&two));
     assert_eq!(client.referrers(&image, &about).await.unwrap().len(), 2);
 }
