@@ -14,6 +14,7 @@ use shiplap_model::{
     EngineInfo, EngineNetwork, EngineVolume, ExecResult, Fields, ImageInfo, Limits, Mark, Observed,
     ObservedContainer, ProgressSink, RegistryAnswer, Scope, ServiceSpec,
 };
+use shiplap_registry::Keyring;
 use tokio::sync::OnceCell;
 
 use crate::client::Client;
@@ -33,6 +34,7 @@ const REMEMBERED_CONTAINERS: usize = 10_000;
 pub struct DockerEngine {
     pub(crate) client: Client,
     endpoint: Endpoint,
+    pub(crate) keyring: Arc<Keyring>,
     api: Arc<OnceCell<ApiVersion>>,
     daemon: Arc<OnceCell<Daemon>>,
     /// Configurations by image id. An id is a digest, so what is remembered stays true.
@@ -52,6 +54,7 @@ impl DockerEngine {
         Ok(Self {
             client: Client::connect(endpoint)?,
             endpoint: endpoint.clone(),
+            keyring: Arc::new(Keyring::of_this_user()),
             api: Arc::default(),
             daemon: Arc::default(),
             images: Arc::default(),
@@ -64,6 +67,13 @@ impl DockerEngine {
     #[must_use]
     pub fn with_limits(mut self, limits: &Limits) -> Self {
         self.client.set_limits(limits);
+        self
+    }
+
+    /// The same with other logins for registries than the user's own.
+    #[must_use]
+    pub fn with_keyring(mut self, keyring: Arc<Keyring>) -> Self {
+        self.keyring = keyring;
         self
     }
 

@@ -137,6 +137,8 @@ pub(crate) struct Learned {
     protocols: BTreeMap<(String, u16), Protocol>,
     /// Images that were pulled or built, id by reference.
     images: BTreeMap<String, String>,
+    /// What checks of images have found, for the journal.
+    answers: BTreeMap<StepId, String>,
     /// Containers that were there when the plan was made, id by name.
     containers: BTreeMap<String, String>,
 }
@@ -341,8 +343,13 @@ async fn begun(
     };
     match &result {
         Ok(()) => {
-            let made = act::made(&step.action, learned).map_or(Note::Nothing, Note::Made);
-            record(run, step.id, &what, StepState::Finished, made).await?;
+            let answer = learned.lock().expect("no step panics").answers.remove(&step.id);
+            let note = match (act::made(&step.action, learned), &answer) {
+                (Some(made), _) => Note::Made(made),
+                (None, Some(answer)) => Note::Reason(answer),
+                (None, None) => Note::Nothing,
+            };
+            record(run, step.id, &what, StepState::Finished, note).await?;
             run.reporter.event(Event::Finished { step: step.id, what, took: began.elapsed() });
         }
         Err(error) => {
@@ -391,7 +398,9 @@ async fn interrupted(run: &Run, action: &Action) -> String {
         | Action::Watch { .. } => run.cancel.cancelled().await,
         // A command is stopped by dropping it; a container that was made must be removed first.
         Action::Require(requirement) => match requirement.run {
-            RequirementRun::Command { .. } => run.cancel.cancelled().await,
+            RequirementRun::Command { .. } | RequirementRun::Check(_) => {
+                run.cancel.cancelled().await
+            }
             RequirementRun::Container { .. } => std::future::pending().await,
         },
         Action::EnsureEdge

@@ -9,6 +9,7 @@ mod cancel;
 mod clock;
 mod executor;
 mod holding;
+pub mod program;
 mod reporter;
 mod steady;
 

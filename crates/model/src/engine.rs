@@ -143,8 +143,14 @@ pub struct ExecResult {
 pub enum RegistryAnswer {
     /// It knows it, under this manifest digest.
     Digest(String),
-    /// It does not know it, or does not show it to us.
+    /// It has no such tag or digest.
     Missing(String),
+    /// It has no such repository.
+    NoRepository(String),
+    /// It does not let us, or does not show it to us.
+    Denied(String),
+    /// It was asked too often, and stays with that for longer than we wait.
+    RateLimited(String),
     /// It does not answer.
     Unreachable(String),
 }

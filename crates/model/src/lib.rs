@@ -14,6 +14,7 @@ mod mark;
 mod observed;
 mod order;
 mod plan;
+mod reference;
 mod replica;
 mod requirement;
 mod router;
@@ -53,8 +54,11 @@ pub use plan::{
     Action, Cause, Change, ChangeKind, Gate, Goal, HealthGate, NameTarget, Note, Phase, Plan,
     PortProbe, Refusal, RouteIntent, RouteLine, RouteTarget, Starts, Step, StepId, Strategy,
 };
+pub use reference::{BadReference, Reference};
 pub use replica::{BASE_NAME_LIMIT, ReplicaName, Standing};
-pub use requirement::{Requirement, RequirementKind, RequirementRun};
+pub use requirement::{
+    CheckedImage, ImageCheck, Requirement, RequirementKind, RequirementRun, Tell,
+};
 pub use router::{
     HolderSpec, HolderStatus, ListenerSpec, NameListener, OpenStreams, PoolKey, PoolSpec,
     PoolStatus, ProbeKind, ProbeOutcome, ProbeRequest, Protocol, RouteChange, RoutedReplica,

@@ -7,10 +7,13 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use shiplap_model::Limit;
 
+pub use crate::commands::build::BuildArgs;
+pub use crate::commands::ci::CiCommand;
 pub use crate::commands::data::DataCommand;
 pub use crate::commands::env::EnvCommand;
 pub use crate::commands::init::InitArgs;
 pub use crate::commands::maintenance::MaintenanceCommand;
+pub use crate::commands::push::PushArgs;
 pub use crate::commands::secrets::SecretsCommand;
 pub use crate::commands::serve::ServeArgs;
 pub use crate::commands::token::TokenCommand;
@@ -137,6 +140,11 @@ pub enum Command {
     Scale(ScaleArgs),
     /// Stop and remove the project's containers and networks
     Down(DownArgs),
+    /// Build the images that the Compose files describe, labelled with where they come from
+    Build(BuildArgs),
+    /// Bring an image from this engine to an environment's, with no registry: only layers that are
+    /// missing there travel
+    Push(PushArgs),
     /// Show, then free, images that no rollback needs
     Prune(PruneArgs),
     /// Print the normalised project, as `docker compose config` does
@@ -145,6 +153,9 @@ pub enum Command {
     Check(CheckArgs),
     /// Write a shiplap.yaml for what is in this folder
     Init(InitArgs),
+    /// Write what continuous integration needs
+    #[command(subcommand)]
+    Ci(CiCommand),
     /// Print the JSON Schema of shiplap.yaml, for editors
     Schema,
     /// Keep values that nobody else may see: encrypted, by environment, version by version

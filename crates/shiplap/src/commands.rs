@@ -1,8 +1,10 @@
 //! One function per command.
 
+pub mod build;
 mod carry;
 pub mod certificates;
 mod check;
+pub mod ci;
 mod config;
 pub mod data;
 mod edge;
@@ -15,6 +17,7 @@ mod look;
 pub mod maintenance;
 mod promote;
 mod prune;
+pub mod push;
 mod retire;
 mod schema;
 pub mod secrets;
@@ -30,7 +33,7 @@ use shiplap_compose::{Diagnostic, Severity};
 use shiplap_config::Settings;
 use shiplap_execute::Silent;
 use shiplap_execute::app::{App, AppError, Source};
-use shiplap_model::{Limits, Scope};
+use shiplap_model::{Limits, Requirement, Scope};
 
 use crate::cli::{Cli, Command, LimitArgs, ProjectArgs, Selected};
 use crate::exit::Exit;
@@ -66,6 +69,8 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Restart(args) => carry::restart(&project, &args, format).await,
         Command::Scale(args) => carry::scale(&project, &args, format).await,
         Command::Down(args) => carry::down(&project, &args, format).await,
+        Command::Build(args) => build::build(&project, &args, format).await,
+        Command::Push(args) => push::push(&project, &args, format).await,
         Command::Prune(args) => prune::prune(&project, &args, format).await,
         Command::Config(args) => config::config(&project, &args, cli.json).await,
         Command::Check(args) => check::check(&project, &args, format).await,
@@ -79,6 +84,7 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Init(args) => init::init(&project, &args).await,
         Command::Serve(args) => serve::serve(&args).await,
         Command::Token(command) => token::token(&command, format).await,
+        Command::Ci(command) => ci::ci(&project, &command),
         Command::Schema => schema::schema(),
         Command::Htpasswd { name } => htpasswd::htpasswd(&name),
     }
@@ -294,6 +300,15 @@ fn limits(selected: &Selected, limits: &LimitArgs) -> Result<Limits, Exit> {
         watch: selected.watch.unwrap_or(given.watch),
         drain: selected.drain.unwrap_or(given.drain),
         ..given
+    })
+}
+
+/// What must hold before a deployment of an environment changes anything.
+fn requirements(settings: Option<&Settings>) -> Result<Vec<Requirement>, Exit> {
+    let Some(settings) = settings else { return Ok(Vec::new()) };
+    crate::gates::requirements(settings).map_err(|diagnostics| {
+        show_diagnostics(&diagnostics);
+        Exit::Failed
     })
 }
 

@@ -362,6 +362,8 @@ async fn environment(
         scheme: if settings.tls.is_some() { Scheme::Https } else { Scheme::Http },
     };
     demand_secrets(settings, &environment)?;
+    let scope = Scope { project: settings.project_name.clone(), environment: environment.clone() };
+    crate::registries::take(settings, &scope)?;
     let request = for_environment(args, settings)?;
     let (mut loaded, secrets, generated) = load(request, &known, missing)?;
     settings.shape(&mut loaded.project, &loaded.inactive)?;

@@ -1,11 +1,13 @@
 //! `shiplap`: one binary for every role.
 
+mod ci;
 mod cli;
 mod commands;
 mod delivery;
 mod edge;
 mod ephemeral;
 mod exit;
+mod gates;
 mod init;
 mod isolation;
 mod ledger;
@@ -13,6 +15,7 @@ mod limits;
 mod load;
 mod output;
 mod overview;
+mod registries;
 mod remote;
 mod secrets;
 mod serve;
@@ -64,7 +67,11 @@ fn main() -> std::process::ExitCode {
 async fn run(cli: Cli) -> Exit {
     let is_for_here = matches!(
         cli.command,
-        Command::Init(_) | Command::Schema | Command::Htpasswd { .. } | Command::Serve(_)
+        Command::Init(_)
+            | Command::Ci(_)
+            | Command::Schema
+            | Command::Htpasswd { .. }
+            | Command::Serve(_)
     );
     match cli.remote.wanted().filter(|_| !is_for_here).map(str::to_owned) {
         None => commands::run(cli).await,

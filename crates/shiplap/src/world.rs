@@ -67,6 +67,14 @@ impl Place {
         }
     }
 
+    /// At an address of an engine.
+    ///
+    /// # Errors
+    /// When it is of no form that is supported.
+    pub fn at(address: &str) -> Result<Self, AppError> {
+        Ok(Self { address: Address::parse(address)?, files: Arc::default() })
+    }
+
     /// Whether it is surely this machine.
     pub const fn is_here(&self) -> bool {
         match self.address {
@@ -107,7 +115,9 @@ impl Place {
     pub async fn reach(&self, limits: &Limits) -> Result<World, AppError> {
         let edge = crate::edge::socket();
         let endpoint = self.address.open(link_to(vec![edge.clone()])).await?;
-        let mut docker = DockerEngine::connect(&endpoint)?.with_limits(limits);
+        let mut docker = DockerEngine::connect(&endpoint)?
+            .with_limits(limits)
+            .with_keyring(crate::registries::keyring());
         if self.is_behind_ssh() {
             docker = docker.with_supply(Arc::new(Files::new(self.files.clone())));
         }

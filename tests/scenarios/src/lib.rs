@@ -9,6 +9,7 @@ mod lab;
 mod peer;
 mod ports;
 mod program;
+pub mod registry;
 mod traffic;
 mod wait;
 
@@ -19,6 +20,7 @@ pub use lab::Lab;
 pub use peer::{Peer, peer};
 pub use ports::Port;
 pub use program::{Program, Run, Running, binary};
+pub use registry::Registry;
 pub use traffic::{Kind, Traffic, get, post};
 pub use wait::{block_on, until};
 

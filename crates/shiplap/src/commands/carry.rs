@@ -43,7 +43,10 @@ pub async fn deploy(project: &ProjectArgs, args: &DeployArgs, format: Format) ->
     };
     unsupported::warn(&source);
     request.approved_by.clone_from(&args.approve);
-    request.requirements = settings.as_ref().map(promote::requirements).unwrap_or_default();
+    request.requirements = match super::requirements(settings.as_ref()) {
+        Ok(requirements) => requirements,
+        Err(exit) => return exit,
+    };
     let approval = settings.as_ref().map(promote::approval).unwrap_or_default();
     let order = Order::Reach(&Intent::Deploy(&source));
     let exit = carry(&place, &order, request, &args.carry, approval, Some(&source), format).await;

@@ -27,8 +27,10 @@ pub async fn plan(project: &ProjectArgs, args: &PlanArgs, format: Format) -> Exi
         Err(exit) => return exit,
     };
     unsupported::warn(&source);
-    let requirements = settings.as_ref().map(super::promote::requirements).unwrap_or_default();
-    let request = Request { requirements, ..request };
+    let request = match super::requirements(settings.as_ref()) {
+        Ok(requirements) => Request { requirements, ..request },
+        Err(exit) => return exit,
+    };
     let intent = Intent::Deploy(&source);
     match show_plan(&place, &intent, &request, Some(&source), format, args.steps).await {
         Exit::Pending if !args.exit_code => Exit::Done,

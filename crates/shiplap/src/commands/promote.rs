@@ -1,8 +1,7 @@
 //! `promote`: the very same images in another environment, behind its gates.
 
-use shiplap_config::{Approval, HookSettings, Settings};
+use shiplap_config::{Approval, Settings};
 use shiplap_execute::app::{Intent, Promotion, Source, Tests};
-use shiplap_model::{Requirement, RequirementKind, RequirementRun};
 
 use super::carry::{Order, carry};
 use super::{Exit, Format, opened, show_diagnostics, unsupported};
@@ -52,7 +51,10 @@ pub async fn promote(project: &ProjectArgs, args: &PromoteArgs, format: Format) 
             Some(Tests { service: TESTS.to_owned(), limit })
         }
     };
-    request.requirements = requirements(&settings);
+    request.requirements = match super::requirements(Some(&settings)) {
+        Ok(requirements) => requirements,
+        Err(exit) => return exit,
+    };
     request.approved_by.clone_from(&args.approve);
     unsupported::warn(&to);
     let promotion = Promotion { from: &from, number: args.deployment, to: &to, tests };
@@ -88,23 +90,6 @@ pub async fn promote(project: &ProjectArgs, args: &PromoteArgs, format: Format) 
 /// Whether `--yes` alone lets a plan through.
 pub fn approval(settings: &Settings) -> Approval {
     settings.gates.approval
-}
-
-/// What must hold before a deployment of an environment changes anything.
-pub fn requirements(settings: &Settings) -> Vec<Requirement> {
-    let gates = &settings.gates;
-    let hooks = [
-        (RequirementKind::Signature, &gates.signature),
-        (RequirementKind::Scan, &gates.scan),
-        (RequirementKind::Backup, &gates.backup),
-    ];
-    let requirement = |kind, hook: &HookSettings| Requirement {
-        kind,
-        image: None,
-        run: RequirementRun::Command { words: hook.command.clone(), folder: hook.folder.clone() },
-        limit: hook.timeout,
-    };
-    hooks.into_iter().filter_map(|(kind, hook)| Some(requirement(kind, hook.as_ref()?))).collect()
 }
 
 async fn open(

@@ -54,6 +54,7 @@ pub fn needed(cli: &Cli, words: &[String]) -> Result<TokenAction, NotThere> {
         | Command::Init(_)
         | Command::Schema
         | Command::Serve(_)
+        | Command::Ci(_)
         | Command::Htpasswd { .. }
         | Command::Edge(EdgeCommand::Supervise | EdgeCommand::HoldNames | EdgeCommand::Work)
         | Command::Env(EnvCommand::Probe { .. }) => return here(),
@@ -65,6 +66,8 @@ pub fn needed(cli: &Cli, words: &[String]) -> Result<TokenAction, NotThere> {
         | Command::Secrets(_)
         | Command::Data(_)
         | Command::Token(_)
+        | Command::Push(_)
+        | Command::Build(_)
         | Command::Env(_)
         | Command::Edge(_) => TokenAction::Admin,
     })

@@ -13,6 +13,7 @@ mod failures;
 mod features;
 mod fencing;
 mod housekeeping;
+mod images;
 mod isolation;
 mod projects;
 mod promote;
