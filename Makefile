@@ -7,13 +7,15 @@
 # make faults-fake   the crash harness on fakes, at every point
 # make fuzz-api   schemathesis on the API's own page, against a server over fakes (optional: pip install
 #              schemathesis)
+# make test-data     samples of databases: everything that takes long (needs root, to fill a small disk)
 # make demo    the main job, on a small project, under load
 # make bench   against Docker Compose v2, in the same run
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: build check fmt lint deny unit engine-tests postgres test test-faults faults-fake fuzz-api demo bench
+.PHONY: build check fmt lint deny unit engine-tests postgres test test-faults test-data faults-fake \
+	fuzz-api demo bench
 
 # Cargo writes to target/TRIPLE since .cargo/config.toml names a target.
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
@@ -101,6 +103,11 @@ faults-fake:
 fuzz-api:
 	cargo build --locked -p shiplap-server --example fifty
 	scripts/fuzz-api $(TARGET_DIR)/$(HOST)/debug/examples/fifty
+
+# SHIPLAP_TEST_SCHEMAS may name a folder of other people's schemas.
+test-data: postgres
+	SHIPLAP_TEST_DATA=all cargo test --locked -p shiplap-data --test it
+	cargo test --release --locked -p shiplap-data --lib -- --ignored
 
 demo:
 	scripts/engine-up

@@ -8,7 +8,10 @@ use serde_saphyr::Spanned;
 
 use crate::chance::Rate;
 use crate::diagnostic::{Diagnostic, Place};
-pub use rule::{Limit, MaskRule, Policy, PolicyWord, ReferenceRule, TableMode, TableRule, ViaWord};
+pub use rule::{
+    Limit, MaskRule, Policy, PolicyWord, ReferenceRule, ReferenceWord, TableMode, TableRule,
+    ViaWord,
+};
 
 /// The whole section.
 #[derive(Clone, Debug, Default, Deserialize)]

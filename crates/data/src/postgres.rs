@@ -1,5 +1,6 @@
 //! PostgreSQL: reading from a source without changing it, and filling a new database.
 
+mod array;
 mod catalog;
 mod copy;
 mod dump;
@@ -12,7 +13,9 @@ mod server;
 mod source;
 mod statement;
 mod target;
+mod tls;
 mod transfer;
+mod url;
 
 pub use error::Error;
 pub use filling::Filling;

@@ -86,6 +86,22 @@ pub struct Edge {
     pub guaranteed: bool,
 }
 
+/// An array whose elements refer to rows. It brings none: elements whose row does not come are
+/// left out.
+#[derive(Clone, Debug)]
+pub struct ArrayEdge {
+    /// Whose array.
+    pub child: TableId,
+    /// Which of the child's columns.
+    pub column: usize,
+    /// What an element is.
+    pub element: ValueKind,
+    /// To whom it refers.
+    pub parent: TableId,
+    /// By which of the parent's keys.
+    pub parent_key: usize,
+}
+
 /// Conditions on the root's rows, in SQL.
 #[derive(Clone, Debug, Default)]
 pub struct RootConditions {
@@ -106,6 +122,8 @@ pub struct Rules {
     pub tables: Vec<TableRules>,
     /// All references.
     pub edges: Vec<Edge>,
+    /// Arrays of references.
+    pub arrays: Vec<ArrayEdge>,
 }
 
 impl Rules {
@@ -135,7 +153,8 @@ impl Rules {
         for (at, table) in self.tables.iter_mut().enumerate() {
             let out = self.edges.iter().enumerate().filter(|(_, edge)| edge.child.0 == at);
             table.out = out.map(|(edge, _)| EdgeId(edge)).collect();
-            let referred_to = self.edges.iter().any(|edge| edge.parent.0 == at);
+            let referred_to = self.edges.iter().any(|edge| edge.parent.0 == at)
+                || self.arrays.iter().any(|array| array.parent.0 == at);
             // Ranks, draws and extra rows are decided row by row, with the rows at hand.
             let simple = |&EdgeId(edge): &EdgeId| {
                 let edge = &self.edges[edge];

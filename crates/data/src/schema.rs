@@ -173,6 +173,14 @@ pub struct Table {
 }
 
 impl Table {
+    /// `ONLY "public"."users"`: rows of tables that inherit from it are theirs.
+    pub fn only(&self) -> String {
+        match self.partitioned {
+            true => self.name.sql(),
+            false => format!("ONLY {}", self.name.sql()),
+        }
+    }
+
     /// The place of a column.
     pub fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|column| column.name == name)

@@ -1,5 +1,6 @@
 //! Which columns look personal and have no rule, and what the schema was when somebody looked.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -45,11 +46,53 @@ pub(super) async fn open(
     decisions: &Decisions,
 ) -> Result<Vec<Unclassified>, Problem> {
     job.tell(Event::Begins(Stage::Columns));
-    let mut open = Vec::new();
+    let mut findings = BTreeMap::new();
     for id in schema.ids() {
-        open.extend(of_table(source, schema, decisions, id).await?);
+        for (column, finding) in of_table(source, schema, decisions, id).await? {
+            findings.insert((id, column), finding);
+        }
     }
-    Ok(open)
+    ask_once(schema, decisions, &mut findings);
+    let unclassified = |((id, at), finding): ((TableId, usize), mask::Finding)| {
+        let column = &schema.table(id).columns[at];
+        Unclassified {
+            column: mask::column_name(schema, id, at),
+            finding,
+            generated: column.generated,
+            nullable: column.nullable,
+        }
+    };
+    Ok(findings.into_iter().map(unclassified).collect())
+}
+
+/// A column that refers to another follows that one's rule, so only the other is asked about: for
+/// its own sake, or for that of what refers to it.
+fn ask_once(
+    schema: &Schema,
+    decisions: &Decisions,
+    findings: &mut BTreeMap<(TableId, usize), mask::Finding>,
+) {
+    // Along each chain of references a finding moves once per key; around a cycle it stays.
+    for _ in 0..=schema.foreign_keys.len() {
+        let mut moved = false;
+        for key in &schema.foreign_keys {
+            for (&child, &parent) in key.child_columns.iter().zip(&key.parent_columns) {
+                let (child, parent) = ((key.child, child), (key.parent, parent));
+                if child == parent || !decisions.is_open(parent.0, parent.1) {
+                    continue;
+                }
+                let Some(finding) = findings.remove(&child) else { continue };
+                moved = true;
+                let why =
+                    format!("what `{}` refers to", mask::column_name(schema, child.0, child.1));
+                let finding = mask::Finding { why, ..finding };
+                findings.entry(parent).or_insert(finding);
+            }
+        }
+        if !moved {
+            return;
+        }
+    }
 }
 
 async fn of_table(
@@ -57,7 +100,7 @@ async fn of_table(
     schema: &Schema,
     decisions: &Decisions,
     id: TableId,
-) -> Result<Vec<Unclassified>, Problem> {
+) -> Result<Vec<(usize, mask::Finding)>, Problem> {
     let table = schema.table(id);
     let without_rule = (0..table.columns.len()).filter(|&column| decisions.is_open(id, column));
     let mut findings: Vec<(usize, Option<mask::Finding>)> =
@@ -74,15 +117,7 @@ async fn of_table(
             place.expect("it was looked at because it is there").1 = finding;
         }
     }
-    let unclassified = |(at, finding): (usize, Option<mask::Finding>)| {
-        Some(Unclassified {
-            column: mask::column_name(schema, id, at),
-            finding: finding?,
-            generated: table.columns[at].generated,
-            nullable: table.columns[at].nullable,
-        })
-    };
-    Ok(findings.into_iter().filter_map(unclassified).collect())
+    Ok(findings.into_iter().filter_map(|(at, finding)| Some((at, finding?))).collect())
 }
 
 /// What each table's columns are, as a few hexadecimal digits.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::members::Members;
 use crate::config::Policy;
 use crate::key::Key;
-use crate::rules::{EdgeId, Mode, Rules};
+use crate::rules::{ArrayEdge, EdgeId, Mode, Rules};
 use crate::schema::TableId;
 
 /// The least solution of the rules.
@@ -61,6 +61,11 @@ impl Selection {
     pub fn is_in(&self, edge: EdgeId, parent: &Key) -> bool {
         let edge = self.rules.edge(edge);
         self.members[edge.parent.0].row(edge.parent_key, parent).is_some()
+    }
+
+    /// Whether the row that an array's element refers to is in.
+    pub fn has_element(&self, array: &ArrayEdge, element: &Key) -> bool {
+        self.members[array.parent.0].row(array.parent_key, element).is_some()
     }
 
     /// The keys of an edge's parents that are chosen.

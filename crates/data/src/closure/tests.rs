@@ -72,6 +72,7 @@ fn world(seed: u64) -> World {
         conditions: RootConditions::default(),
         tables: (0..tables).map(|at| table(dice, at)).collect(),
         edges: Vec::new(),
+        arrays: Vec::new(),
     };
     for child in 0..tables {
         for _ in 0..dice.below(4) {

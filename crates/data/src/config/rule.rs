@@ -45,19 +45,10 @@ pub struct PolicyWord(pub Policy);
 impl<'de> Deserialize<'de> for PolicyWord {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let word: Option<String> = Option::deserialize(deserializer)?;
-        let policy = match word.as_deref() {
-            None | Some("null") => Policy::Null,
-            Some("via") => Policy::Via,
-            Some("require") => Policy::Require,
-            Some("pull") => Policy::Pull,
-            Some("with") => Policy::With,
-            Some(other) => {
-                return Err(de::Error::custom(format!(
-                    "`{other}` is not one of via, require, pull, with, null"
-                )));
-            }
-        };
-        Ok(Self(policy))
+        policy(word.as_deref()).map(Self).ok_or_else(|| {
+            let word = word.unwrap_or_default();
+            de::Error::custom(format!("`{word}` is not one of via, require, pull, with, null"))
+        })
     }
 }
 
@@ -117,12 +108,54 @@ pub struct ReferenceRule {
     /// Only where this SQL condition holds.
     #[serde(default)]
     pub when: Option<String>,
-    /// A column, or an SQL expression over the row.
+    /// A column, or an SQL expression over the row; `column[]` for an array of references.
     pub column: String,
     /// `table.column`; the column must be unique.
     pub to: String,
     /// What it means. `null` is refused unless `column` is a plain column.
-    pub policy: PolicyWord,
+    pub policy: ReferenceWord,
+}
+
+impl ReferenceRule {
+    /// The column whose elements are references, if it is written so.
+    pub fn array(&self) -> Option<&str> {
+        self.column.strip_suffix("[]")
+    }
+}
+
+/// What a reference that the database does not know of means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReferenceWord {
+    /// As with a foreign key.
+    Policy(Policy),
+    /// Elements of an array whose row does not come are left out of it.
+    Prune,
+}
+
+impl<'de> Deserialize<'de> for ReferenceWord {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word: Option<String> = Option::deserialize(deserializer)?;
+        match word.as_deref() {
+            Some("prune") => Ok(Self::Prune),
+            word => policy(word).map(Self::Policy).ok_or_else(|| {
+                let word = word.unwrap_or_default();
+                de::Error::custom(format!(
+                    "`{word}` is not one of via, require, pull, with, null, prune"
+                ))
+            }),
+        }
+    }
+}
+
+fn policy(word: Option<&str>) -> Option<Policy> {
+    Some(match word {
+        None | Some("null") => Policy::Null,
+        Some("via") => Policy::Via,
+        Some("require") => Policy::Require,
+        Some("pull") => Policy::Pull,
+        Some("with") => Policy::With,
+        Some(_) => return None,
+    })
 }
 
 /// What is said of one table.

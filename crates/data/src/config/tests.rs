@@ -37,7 +37,10 @@ fn everything_of_the_section_is_read() {
     assert_eq!(posts.columns["remix_of"].value.0, Policy::Null);
     let views = &sample.tables["view_events"].value;
     assert_eq!(views.limit.as_ref().unwrap().value, Limit { rows: 200, by: "post_id".into() });
-    assert_eq!(sample.tables["reports"].value.refs[0].value.policy.0, Policy::Require);
+    assert_eq!(
+        sample.tables["reports"].value.refs[0].value.policy,
+        ReferenceWord::Policy(Policy::Require)
+    );
     assert_eq!(sample.tables["job_queue"].value.mode, Some(TableMode::None));
     assert_eq!(sample.mask["*.email"].value, MaskRule::Class(Some("email".into())));
     assert_eq!(sample.mask["users.bio"].value, MaskRule::Class(None));

@@ -74,6 +74,7 @@ impl Decisions {
                 Err(message) => problems.push(Diagnostic::new("data/mask", message).at(at)),
             }
         }
+        follow_references(schema, &mut rules);
         let without_rows = without_rows(schema, config);
         let decisions = Self { rules, without_rows };
         problems.extend(decisions.differing_keys(schema));
@@ -187,6 +188,30 @@ impl Decisions {
                 }
             }
         }
+    }
+}
+
+/// A column without a rule that refers to one with a rule follows it: their values are the same.
+fn follow_references(schema: &Schema, rules: &mut BTreeMap<(usize, usize), (Rule, Option<Place>)>) {
+    loop {
+        let mut followed = Vec::new();
+        for key in &schema.foreign_keys {
+            for (&child, &parent) in key.child_columns.iter().zip(&key.parent_columns) {
+                let child = (key.child.0, child);
+                match rules.get(&(key.parent.0, parent)) {
+                    Some(rule @ (Rule::Keep | Rule::Class(_) | Rule::Set(_), _))
+                        if !rules.contains_key(&child) =>
+                    {
+                        followed.push((child, rule.clone()));
+                    }
+                    Some(_) | None => {}
+                }
+            }
+        }
+        if followed.is_empty() {
+            return;
+        }
+        rules.extend(followed);
     }
 }
 

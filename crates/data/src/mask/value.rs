@@ -33,6 +33,13 @@ pub struct ColumnMask {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Unmaskable(&'static str);
 
+impl Unmaskable {
+    /// Why.
+    pub fn new(why: &'static str) -> Self {
+        Self(why)
+    }
+}
+
 impl fmt::Display for Unmaskable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0)

@@ -4,7 +4,7 @@ use super::copy::{Malformed, Tuple};
 use crate::closure::Row;
 use crate::key::Key;
 use crate::rules::{EdgeId, KeyColumns, Rules};
-use crate::schema::{KeyKind, TableId};
+use crate::schema::{KeyKind, TableId, ValueKind};
 
 /// Which fields make which keys.
 #[derive(Clone, Debug, Default)]
@@ -95,4 +95,18 @@ fn part(kind: KeyKind, field: &[u8]) -> Result<Key, Malformed> {
             Ok(Key::Text(text.into()))
         }
     }
+}
+
+/// The key that an element of an array refers to.
+pub(super) fn element_key(kind: &ValueKind, element: &[u8]) -> Result<Key, Malformed> {
+    let number = match (kind, element.len()) {
+        (ValueKind::Int(2), 2) => i64::from(i16::from_be_bytes([element[0], element[1]])),
+        (ValueKind::Int(4), _) => {
+            i64::from(i32::from_be_bytes(element.try_into().map_err(|_| Malformed)?))
+        }
+        (ValueKind::Int(8), _) => i64::from_be_bytes(element.try_into().map_err(|_| Malformed)?),
+        (ValueKind::Int(_), _) => return Err(Malformed),
+        (kind, _) => return part(kind.key_kind(), element),
+    };
+    Ok(Key::Int(number))
 }

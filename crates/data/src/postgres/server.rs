@@ -4,18 +4,28 @@ use std::fmt;
 use std::process::Command;
 use std::time::Duration;
 
-use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::{Client, Config, NoTls};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_postgres::config::Host;
+use tokio_postgres::{Client, Config, Connection, NoTls};
 
 use super::error::{Doing, Error};
+use super::tls::Tls;
+use super::url::Taken;
 
 /// How long a server may take to answer a new connection.
 const CONNECT: Duration = Duration::from_secs(10);
+
+/// A database without an encoding holds bytes that need not be text in any: they must come and go
+/// as they are.
+const BYTES_AS_THEY_ARE: &str = "SELECT set_config('client_encoding', 'SQL_ASCII', false)
+    WHERE current_setting('server_encoding') = 'SQL_ASCII'";
 
 /// Where a database is, and as whom we come.
 #[derive(Clone)]
 pub struct Server {
     config: Config,
+    /// None of it through a socket of this machine.
+    tls: Option<Tls>,
 }
 
 impl fmt::Debug for Server {
@@ -36,29 +46,33 @@ impl fmt::Display for Server {
 }
 
 impl Server {
-    /// Reads `postgresql://user:password@host:port/database` or `host=… dbname=…`.
+    /// Reads `postgresql://user:password@host:port/database` or `host=… dbname=…`, with `sslmode`
+    /// and `sslrootcert` as PostgreSQL's own programs know them.
     ///
     /// # Errors
-    /// If it is neither, or asks for encryption, which is not there yet.
+    /// If it is neither, or asks for something of TLS that cannot be had.
     pub fn parse(url: &str) -> Result<Self, Error> {
         let doing = "reading the database's URL";
         // The library's message could repeat a part of the URL.
-        let mut config: Config = url
-            .trim()
-            .parse()
-            .map_err(|_| Error::said(doing, "not of the form postgresql://user@host/database"))?;
-        if config.get_ssl_mode() == SslMode::Require {
-            let cause = "`sslmode=require` is not supported yet; use a tunnel or a local socket";
-            return Err(Error::said(doing, cause));
-        }
+        let malformed = || Error::said(doing, "not of the form postgresql://user@host/database");
+        let taken = Taken::from(url.trim()).ok_or_else(malformed)?;
+        let mut config: Config = taken.rest.parse().map_err(|_| malformed())?;
         if config.get_dbname().is_none() {
             return Err(Error::said(doing, "it names no database"));
         }
-        if config.get_hosts().is_empty() {
-            return Err(Error::said(doing, "it names no host"));
+        let tls = match config.get_hosts().first() {
+            None => return Err(Error::said(doing, "it names no host")),
+            // PostgreSQL's programs use no TLS there either, whatever is asked for.
+            Some(Host::Unix(_)) => None,
+            Some(Host::Tcp(_)) => {
+                Some(Tls::new(taken.sslmode.as_deref(), taken.sslrootcert.as_deref())?)
+            }
+        };
+        if let Some(tls) = &tls {
+            config.ssl_mode(tls.ssl_mode());
         }
         config.application_name("shiplap data").connect_timeout(CONNECT);
-        Ok(Self { config })
+        Ok(Self { config, tls })
     }
 
     /// The database's name.
@@ -70,7 +84,7 @@ impl Server {
     pub fn with_database(&self, name: &str) -> Self {
         let mut config = self.config.clone();
         config.dbname(name);
-        Self { config }
+        Self { config, tls: self.tls.clone() }
     }
 
     fn host(&self) -> String {
@@ -82,12 +96,12 @@ impl Server {
 
     /// Connects.
     pub async fn connect(&self) -> Result<Client, Error> {
-        let connected = self.config.connect(NoTls).await;
-        let (client, connection) = connected.doing(|| format!("connecting to {self}"))?;
-        tokio::spawn(async move {
-            // What breaks a connection is told to whoever uses it.
-            let _ = connection.await;
-        });
+        let doing = || format!("connecting to {self}");
+        let client = match &self.tls {
+            None => drive(self.config.connect(NoTls).await.doing(doing)?),
+            Some(tls) => drive(self.config.connect(tls.connector()?).await.doing(doing)?),
+        };
+        client.batch_execute(BYTES_AS_THEY_ARE).await.doing(doing)?;
         Ok(client)
     }
 
@@ -104,13 +118,30 @@ impl Server {
         if let Some(password) = self.config.get_password() {
             command.env("PGPASSWORD", String::from_utf8_lossy(password).into_owned());
         }
+        if let Some(tls) = &self.tls {
+            tls.tell(command);
+        }
         command.env("PGAPPNAME", "shiplap data").env("PGCONNECT_TIMEOUT", "10");
     }
+}
+
+/// Lets a connection work as long as its client is there.
+fn drive<S, T>((client, connection): (Client, Connection<S, T>)) -> Client
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    tokio::spawn(async move {
+        // What breaks a connection is told to whoever uses it.
+        let _ = connection.await;
+    });
+    client
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio_postgres::config::SslMode;
 
     #[test]
     fn a_password_is_never_shown() {
@@ -123,7 +154,15 @@ mod tests {
 
     #[test]
     fn encryption_that_is_asked_for_is_not_left_out_silently() {
-        let refused = Server::parse("postgresql://me@db.example/shop?sslmode=require");
-        assert!(refused.unwrap_err().to_string().contains("not supported yet"));
+        let mode = |word: &str| {
+            let server = Server::parse(&format!("postgresql://me@db.example/shop?sslmode={word}"));
+            server.map(|server| server.config.get_ssl_mode())
+        };
+        assert_eq!(mode("disable").unwrap(), SslMode::Disable);
+        assert_eq!(mode("prefer").unwrap(), SslMode::Prefer);
+        assert_eq!(mode("require").unwrap(), SslMode::Require);
+        let full = mode("verify-full&sslrootcert=/etc/ca.pem").unwrap();
+        assert_eq!(full, SslMode::Require);
+        assert!(mode("verify").unwrap_err().to_string().contains("verify-ca"));
     }
 }

@@ -34,6 +34,8 @@ const HASHES_ARRAYS: i32 = 140_000;
 /// Keys in one statement, at most: a server holds some 300 bytes for each while it runs. Where
 /// there are more, rows are read without a condition and chosen here.
 pub const KEYS_AT_ONCE: usize = 300_000;
+/// Tables in one statement.
+const TABLES_AT_ONCE: usize = 500;
 /// Rows of keys that go to the closure together.
 const BATCH: usize = 1_024;
 /// Batches that may wait for the closure.
@@ -138,12 +140,37 @@ impl Source {
         Ok(values)
     }
 
-    /// The schema.
+    /// The schema. Its tables keep their definition from here on until [`Source::end`]: a snapshot
+    /// alone does not see that a table was emptied or rewritten since, and would return no rows.
     ///
     /// # Errors
-    /// Also if this role would not see all rows.
+    /// Also if this role would not see all rows, or a table changed since the snapshot was taken.
     pub async fn schema(&self) -> Result<Schema, Error> {
-        catalog::read(self.first()).await
+        let schema = catalog::read(self.first()).await?;
+        self.hold(&schema).await?;
+        Ok(schema)
+    }
+
+    /// Takes the weakest of locks on all tables, and looks whether one changed before it was held.
+    async fn hold(&self, schema: &Schema) -> Result<(), Error> {
+        let doing = || "holding the tables' definition".to_owned();
+        let names: Vec<String> = schema.tables.iter().map(crate::schema::Table::only).collect();
+        for part in names.chunks(TABLES_AT_ONCE) {
+            let lock = format!("LOCK TABLE {} IN ACCESS SHARE MODE", part.join(", "));
+            self.first().batch_execute(&lock).await.doing(doing)?;
+        }
+        // The catalog is read as of the snapshot; the function tells where rows are now.
+        let rewritten = "SELECT c.oid::regclass::text FROM pg_class c
+            JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+            AND c.relpersistence <> 't' AND pg_relation_filenode(c.oid) <> c.relfilenode";
+        let rows = self.first().query(rewritten, &[]).await.doing(doing)?;
+        let names: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let cause = format!("emptied or rewritten while we began: {}; try again", names.join(", "));
+        Err(Error::said(doing(), cause))
     }
 
     pub(super) fn statements<'a>(&self, schema: &'a Schema, rules: &'a Rules) -> Statements<'a> {

@@ -44,13 +44,8 @@ pub(super) struct Tail {
 }
 
 impl Statements<'_> {
-    /// `ONLY "public"."users"`: rows of tables that inherit from it are theirs.
     fn from(&self, table: TableId) -> String {
-        let table = self.schema.table(table);
-        match table.partitioned {
-            true => table.name.sql(),
-            false => format!("ONLY {}", table.name.sql()),
-        }
+        self.schema.table(table).only()
     }
 
     /// One statement or more, each with a part of the keys; rows as [`super::keys`] reads them.

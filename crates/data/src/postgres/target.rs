@@ -247,11 +247,33 @@ async fn drop_ours(
     maintenance.query(end_sessions, &[&name]).await.doing(doing)?;
     let force = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(name));
     let plain = format!("DROP DATABASE IF EXISTS {}", quoted(name));
+    if mark == MARK {
+        // On a full disk a server cannot write down what it must before it drops a database, and
+        // the room that it needs is in there. Where this fails, dropping says why.
+        let _ = drop_tables(&server.with_database(name)).await;
+    }
     match maintenance.batch_execute(&force).await {
         Ok(()) => Ok(()),
         // Before PostgreSQL 13 there is no force.
         Err(_) => maintenance.batch_execute(&plain).await.doing(doing),
     }
+}
+
+/// Drops all tables of a database, one after the other, so that each gives room to the next.
+async fn drop_tables(server: &Server) -> Result<(), Error> {
+    let doing = || format!("making room in {server}");
+    let client = server.connect().await?;
+    // Nobody misses one that is still there after a crash.
+    client.batch_execute("SET synchronous_commit = off").await.doing(doing)?;
+    let tables = "SELECT n.nspname::text, c.relname::text FROM pg_class c
+        JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'";
+    for row in client.query(tables, &[]).await.doing(doing)? {
+        let table = TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1));
+        let drop = format!("DROP TABLE IF EXISTS {} CASCADE", table.sql());
+        client.batch_execute(&drop).await.doing(doing)?;
+    }
+    Ok(())
 }
 
 /// Whether a database has no table of anybody.

@@ -6,6 +6,7 @@ use bytes::{BufMut as _, BytesMut};
 use futures_util::{SinkExt as _, StreamExt as _, pin_mut};
 use tokio_postgres::Client;
 
+use super::array;
 use super::copy::{self, Reader, Tuple};
 use super::error::{Doing, Error};
 use super::keys::Layout;
@@ -14,11 +15,14 @@ use super::statement::{Extract, Filter, Statements, Tail};
 use crate::closure::Selection;
 use crate::config::{Extra, Policy};
 use crate::mask::{Cell, Unmaskable};
-use crate::rules::EdgeId;
+use crate::rules::{ArrayEdge, EdgeId};
 use crate::schema::{Schema, TableId, quoted};
 
 /// Bytes that go to the target together.
 const CHUNK: usize = 256 << 10;
+
+/// The most that is put into one message, of which a server holds the whole.
+const LARGEST_PIECE: usize = 16 << 20;
 
 /// What becomes of each column of a table.
 #[derive(Clone)]
@@ -53,6 +57,8 @@ pub(super) struct Transfer {
     cells: Vec<Cell>,
     tail: Layout,
     checks: Vec<Check>,
+    /// Arrays of references, each with its place among the columns that are copied.
+    arrays: Vec<(usize, ArrayEdge)>,
     /// Places of what is emptied in extra rows, among the columns that are copied.
     stubbed: Vec<usize>,
     selection: Arc<Selection>,
@@ -98,6 +104,11 @@ impl Transfer {
             },
         };
         let checks = checked.into_iter().map(check).collect();
+        let arrays = rules.arrays.iter().filter(|array| array.child == table).filter_map(|array| {
+            let place = plan.columns.iter().position(|&column| column == array.column)?;
+            Some((place, array.clone()))
+        });
+        let arrays = arrays.collect();
         let of = statements.schema.table(table);
         let columns: Vec<String> =
             plan.columns.iter().map(|&at| of.columns[at].name.clone()).collect();
@@ -113,6 +124,7 @@ impl Transfer {
             cells: plan.cells,
             tail,
             checks,
+            arrays,
             stubbed,
             selection: selection.clone(),
             from,
@@ -132,8 +144,10 @@ impl Transfer {
         while let Some(chunk) = stream.next().await {
             let chunk = chunk.map_err(|error| Failed::Database(error).of(&self.name))?;
             reader.feed(&chunk, |tuple| row.take(tuple)).map_err(|e| e.of(self))?;
-            if row.out.len() >= CHUNK {
-                sink.feed(row.out.split().freeze()).await.doing(filling)?;
+            // A row of a gigabyte is one piece here, and would not fit into a message with others.
+            while row.out.len() >= CHUNK {
+                let piece = row.out.split_to(row.out.len().min(LARGEST_PIECE));
+                sink.feed(piece.freeze()).await.doing(filling)?;
             }
         }
         if !reader.is_complete() {
@@ -219,6 +233,12 @@ impl<'t> Rewriter<'t> {
         let mut values = Vec::with_capacity(transfer.cells.len());
         for (at, cell) in transfer.cells.iter().enumerate() {
             let field = fields.next().ok_or(copy::Malformed)?;
+            let array = transfer.arrays.iter().find(|(place, _)| *place == at);
+            if let (Some((_, array)), Some(field)) = (array, field) {
+                values
+                    .push(self.prune(array, cell, field).map_err(|why| Stopped::Column(at, why))?);
+                continue;
+            }
             values.push(self.mask(cell, field).map_err(|why| Stopped::Column(at, why))?);
         }
         let tail = transfer.tail.read_tail(&mut fields)?;
@@ -268,6 +288,28 @@ impl<'t> Rewriter<'t> {
                 }
             }
         }
+    }
+
+    /// An array without the elements whose rows do not come; what is left is masked.
+    fn prune<'a>(
+        &mut self,
+        array: &ArrayEdge,
+        cell: &Cell,
+        field: &[u8],
+    ) -> Result<Value<'a>, Unmaskable> {
+        let selection = &self.transfer.selection;
+        let mut pruned = Vec::with_capacity(field.len());
+        array::prune(&array.element, field, &mut pruned, |key| selection.has_element(array, key))?;
+        let start = self.scratch.len();
+        match cell {
+            Cell::Keep | Cell::Derive { .. } => self.scratch.extend_from_slice(&pruned),
+            Cell::Mask(mask) => {
+                if !mask.apply(&pruned, &mut self.scratch)? {
+                    return Ok(Value::Null);
+                }
+            }
+        }
+        Ok(Value::Masked(start, self.scratch.len()))
     }
 
     fn derive(&mut self, values: &mut [Value<'_>]) {

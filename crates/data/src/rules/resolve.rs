@@ -1,13 +1,17 @@
 //! From the configuration's words to [`Rules`], with everything that is wrong with them.
 
 use crate::chance::Rate;
-use crate::config::{Config, Policy, ReferenceRule, SampleConfig, TableMode, TableRule, place};
+use crate::config::{
+    Config, Policy, ReferenceRule, ReferenceWord, SampleConfig, TableMode, TableRule, place,
+};
 use crate::diagnostic::Diagnostic;
-use crate::schema::{Schema, TableId, quoted};
+use crate::schema::{Schema, TableId, ValueKind, quoted};
 use serde_saphyr::Spanned;
 
 use super::defaults::{Defaults, defaults};
-use super::{Edge, KeyColumns, KeyPart, Mode, RootConditions, Rules, TableRules, column_part};
+use super::{
+    ArrayEdge, Edge, KeyColumns, KeyPart, Mode, RootConditions, Rules, TableRules, column_part,
+};
 
 /// Tables that no reference reaches come whole up to this many rows; reference data has fewer,
 /// and more would dwarf the sample unasked.
@@ -40,8 +44,8 @@ impl<'a> Resolver<'a> {
         let excluded: Vec<bool> =
             self.schema.ids().map(|id| self.given(id).is_some_and(|r| r.mode.is_some())).collect();
         let found = defaults(self.schema, root, &excluded);
-        let mut rules =
-            Rules { root, conditions, tables: self.tables(root, rate, &found), edges: Vec::new() };
+        let tables = self.tables(root, rate, &found);
+        let mut rules = Rules { root, conditions, tables, edges: Vec::new(), arrays: Vec::new() };
         self.foreign_keys(&mut rules, &found);
         self.references(&mut rules);
         self.tables_without_rows(&mut rules);
@@ -237,19 +241,19 @@ impl<'a> Resolver<'a> {
 
     fn reference(&mut self, rules: &mut Rules, child: TableId, given: &Spanned<ReferenceRule>) {
         let ReferenceRule { when, column, to, policy } = &given.value;
-        let found = to.rsplit_once('.').and_then(|(table, column)| {
-            let table = self.schema.find(table)?;
-            Some((table, self.schema.table(table).column(column)?))
-        });
-        let Some((parent, parent_column)) = found else {
-            let message = format!("there is no column `{to}`");
-            self.problems.push(
-                Diagnostic::new("data/unknown-column", message)
-                    .at(place(given))
-                    .help("write `to: table.column`"),
-            );
-            return;
+        let policy = match (policy, given.value.array()) {
+            (ReferenceWord::Prune, Some(array)) => {
+                return self.array(rules, child, given, array);
+            }
+            (ReferenceWord::Policy(policy), None) => *policy,
+            (ReferenceWord::Policy(_), Some(_)) | (ReferenceWord::Prune, None) => {
+                let message = "elements of an array are pruned, and nothing else is";
+                let problem = Diagnostic::new("data/array", message).at(place(given));
+                let help = "{ column: \"post_ids[]\", to: posts.id, policy: prune }";
+                return self.problems.push(problem.help(help));
+            }
         };
+        let Some((parent, parent_column)) = self.referred_to(given, to) else { return };
         let child_table = self.schema.table(child);
         let plain = child_table.column(column);
         let sql = match plain {
@@ -264,7 +268,7 @@ impl<'a> Resolver<'a> {
         let kind = self.schema.table(parent).columns[parent_column].kind.key_kind();
         let emptied: Vec<usize> =
             plain.filter(|&at| child_table.columns[at].nullable).into_iter().collect();
-        if policy.0 == Policy::Null && emptied.is_empty() {
+        if policy == Policy::Null && emptied.is_empty() {
             let message = format!("`{column}` cannot be emptied: it is not a nullable column");
             self.problems.push(Diagnostic::new("data/not-nullable", message).at(place(given)));
         }
@@ -275,11 +279,65 @@ impl<'a> Resolver<'a> {
             parent_key,
             refers: KeyColumns { parts: vec![KeyPart { sql, kind, plain: None }] },
             emptied,
-            policy: policy.0,
+            policy,
             limit: None,
             // No constraint breaks where there is no parent.
             guaranteed: true,
         });
+    }
+
+    /// The column that `to` names.
+    fn referred_to(
+        &mut self,
+        given: &Spanned<ReferenceRule>,
+        to: &str,
+    ) -> Option<(TableId, usize)> {
+        let found = to.rsplit_once('.').and_then(|(table, column)| {
+            let table = self.schema.find(table)?;
+            Some((table, self.schema.table(table).column(column)?))
+        });
+        if found.is_none() {
+            let message = format!("there is no column `{to}`");
+            let problem = Diagnostic::new("data/unknown-column", message).at(place(given));
+            self.problems.push(problem.help("write `to: table.column`"));
+        }
+        found
+    }
+
+    fn array(
+        &mut self,
+        rules: &mut Rules,
+        child: TableId,
+        given: &Spanned<ReferenceRule>,
+        array: &str,
+    ) {
+        let Some((parent, parent_column)) = self.referred_to(given, &given.value.to) else {
+            return;
+        };
+        let child_table = self.schema.table(child);
+        let column = child_table.column(array);
+        let refused = |message: String| Diagnostic::new("data/array", message).at(place(given));
+        let Some(column) = column.filter(|_| given.value.when.is_none()) else {
+            let message =
+                format!("`{array}[]` is not an array of `{}`, or has a `when`", child_table.name);
+            return self.problems.push(refused(message));
+        };
+        let kind = &self.schema.table(parent).columns[parent_column].kind;
+        match &child_table.columns[column].kind {
+            ValueKind::Array(element) if is_comparable(element, kind) => {
+                let parent_key = self.parent_key(rules, parent, &[parent_column]);
+                let element = element.as_ref().clone();
+                rules.arrays.push(ArrayEdge { child, column, element, parent, parent_key });
+            }
+            _ => {
+                let message = format!(
+                    "elements of `{array}` cannot be compared with `{}`: both must be whole numbers, \
+                     UUIDs or texts",
+                    given.value.to
+                );
+                self.problems.push(refused(message));
+            }
+        }
     }
 
     /// References to tables without rows are emptied; those that cannot be are refused.
@@ -380,12 +438,24 @@ fn references_of(schema: &Schema, keys: &[&crate::schema::ForeignKey]) -> String
     }
 }
 
+/// Whether an element's bytes tell whether it equals a key.
+fn is_comparable(element: &ValueKind, key: &ValueKind) -> bool {
+    match (element, key) {
+        (ValueKind::Int(_), ValueKind::Int(_)) | (ValueKind::Uuid, ValueKind::Uuid) => true,
+        (ValueKind::Text { folds }, ValueKind::Text { folds: key }) => !folds && !key,
+        _ => false,
+    }
+}
+
 /// Whether the rule says how rows come.
 fn brings_rows(rule: &TableRule) -> bool {
     let by_column = |policy: Policy| matches!(policy, Policy::Via | Policy::With);
     rule.via.is_some()
         || rule.columns.values().any(|word| by_column(word.value.0))
-        || rule.refs.iter().any(|reference| by_column(reference.value.policy.0))
+        || rule.refs.iter().any(|reference| match reference.value.policy {
+            ReferenceWord::Policy(policy) => by_column(policy),
+            ReferenceWord::Prune => false,
+        })
 }
 
 /// A name that is at most two letters away, for help.

@@ -13,6 +13,8 @@ use tokio_postgres::{Client, NoTls};
 
 /// Names a server to test on: the URL of a superuser and any database.
 const SERVER_VARIABLE: &str = "SHIPLAP_TEST_POSTGRES";
+/// The shared server listens on no port; its socket is named after this one.
+const PORT: u16 = 5432;
 const STARTING: Duration = Duration::from_secs(60);
 /// A key for tests.
 pub const KEY: &[u8] = b"a key for tests, no secret at all";
@@ -25,9 +27,23 @@ struct Running {
 }
 
 /// A server that this process started.
-struct Started {
+pub struct Started {
     child: Child,
     folder: tempfile::TempDir,
+    port: u16,
+}
+
+impl Started {
+    /// Where its socket is.
+    pub fn url(&self) -> String {
+        let folder = self.folder.path().display();
+        format!("host={folder} port={} user=postgres dbname=postgres", self.port)
+    }
+}
+
+/// Whether everything is tried that takes long, and not a little of it.
+pub fn thorough() -> bool {
+    std::env::var("SHIPLAP_TEST_DATA").is_ok_and(|word| word == "all")
 }
 
 impl Drop for Started {
@@ -48,7 +64,10 @@ fn server() -> Result<Arc<Running>, String> {
     }
     let running = match std::env::var(SERVER_VARIABLE) {
         Ok(url) => Running { url, started: None },
-        Err(_) => start()?,
+        Err(_) => {
+            let started = start(&|_| vec!["listen_addresses=".to_owned()], PORT)?;
+            Running { url: started.url(), started: Some(started) }
+        }
     };
     let running = Arc::new(running);
     *shared = Arc::downgrade(&running);
@@ -90,19 +109,27 @@ fn spawn(mut command: Command) -> std::io::Result<Child> {
     receiver.recv().expect("the thread sends before it stays")
 }
 
-fn start() -> Result<Running, String> {
-    let programs = programs().ok_or("PostgreSQL is not installed (scripts/postgres-up)")?;
-    let folder = tempfile::Builder::new()
-        .prefix("shiplap-pg-")
-        .tempdir()
-        .map_err(|error| error.to_string())?;
-    let path = folder.path();
-    if rustix::process::geteuid().is_root() {
-        let owned = Command::new("chown").arg("postgres").arg(path).status();
-        if !owned.is_ok_and(|status| status.success()) {
-            return Err("there is no user `postgres`".into());
-        }
+/// A folder of the user as whom the server runs.
+fn folder() -> Result<tempfile::TempDir, String> {
+    let folder = tempfile::Builder::new().prefix("shiplap-pg-").tempdir();
+    let folder = folder.map_err(|error| error.to_string())?;
+    match give(folder.path()) {
+        true => Ok(folder),
+        false => Err("there is no user `postgres`".into()),
     }
+}
+
+/// Makes the server's user the owner of something.
+pub fn give(path: &Path) -> bool {
+    let given = || Command::new("chown").arg("postgres").arg(path).status();
+    !rustix::process::geteuid().is_root() || given().is_ok_and(|status| status.success())
+}
+
+/// Makes a server and starts it, with these settings, which may be about files in its folder.
+fn start(settings: &dyn Fn(&Path) -> Vec<String>, port: u16) -> Result<Started, String> {
+    let programs = programs().ok_or("PostgreSQL is not installed (scripts/postgres-up)")?;
+    let folder = folder()?;
+    let path = folder.path();
     let data = path.join("data");
     let made = command(&programs.join("initdb"))
         .args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8"])
@@ -114,27 +141,51 @@ fn start() -> Result<Running, String> {
     if !made.status.success() {
         return Err(format!("initdb: {}", String::from_utf8_lossy(&made.stderr)));
     }
+    let settings = settings(path);
+    run(&programs, folder, settings, port)
+}
+
+/// Runs a server whose files are there, until it answers.
+fn run(
+    programs: &Path,
+    folder: tempfile::TempDir,
+    settings: Vec<String>,
+    port: u16,
+) -> Result<Started, String> {
+    let path = folder.path();
     let mut postgres = command(&programs.join("postgres"));
     postgres
         .arg("-D")
-        .arg(&data)
-        .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=200"])
+        .arg(path.join("data"))
+        .args(["-c", "fsync=off", "-c", "max_connections=200", "-p", &port.to_string()])
         .arg("-c")
         .arg(format!("unix_socket_directories={}", path.display()))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
+    for setting in settings {
+        postgres.arg("-c").arg(setting);
+    }
     let child = spawn(postgres).map_err(|error| format!("postgres: {error}"))?;
-    let socket = path.join(".s.PGSQL.5432");
+    let ready = || {
+        let mut asked = Command::new(programs.join("pg_isready"));
+        asked.args(["--quiet", "--port", &port.to_string(), "--host"]).arg(path);
+        asked.status().is_ok_and(|status| status.success())
+    };
     let begun = Instant::now();
-    while std::os::unix::net::UnixStream::connect(&socket).is_err() {
+    while !ready() {
         if begun.elapsed() > STARTING {
             return Err("the server did not start".into());
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    let url = format!("host={} user=postgres dbname=postgres", path.display());
-    Ok(Running { url, started: Some(Started { child, folder }) })
+    Ok(Started { child, folder, port })
+}
+
+/// A port that nobody listens on now.
+fn free_port() -> u16 {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("there are free ports");
+    socket.local_addr().expect("it is bound").port()
 }
 
 /// Two databases: one that is sampled, and the name of one that is filled.
@@ -149,14 +200,62 @@ pub struct Lab {
 impl Lab {
     /// Makes a source from these statements; nothing, where there is no server.
     pub async fn with(sql: &str) -> Option<Self> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let running = match server() {
-            Ok(running) => running,
+        match server() {
+            Ok(running) => Some(Self::on(running, sql).await),
             Err(why) => {
                 eprintln!("skipped: {why}");
-                return None;
+                None
             }
-        };
+        }
+    }
+
+    /// The same on a server of its own, which also listens on a port.
+    pub async fn alone(sql: &str, settings: &dyn Fn(&Path) -> Vec<String>) -> Option<Self> {
+        match start(settings, free_port()) {
+            Ok(started) => {
+                let running = Running { url: started.url(), started: Some(started) };
+                Some(Self::on(Arc::new(running), sql).await)
+            }
+            Err(why) => {
+                eprintln!("skipped: {why}");
+                None
+            }
+        }
+    }
+
+    /// Its server, as a superuser.
+    pub fn url(&self) -> &str {
+        &self.running.url
+    }
+
+    /// The port of its server.
+    pub fn port(&self) -> u16 {
+        self.running.started.as_ref().map_or(PORT, |started| started.port)
+    }
+
+    /// The folder of its server.
+    pub fn folder(&self) -> &Path {
+        self.running.started.as_ref().expect("the server was started by us").folder.path()
+    }
+
+    /// A server that follows this one and is only read.
+    pub fn standby(&self) -> Started {
+        let programs = programs().expect("the server's programs are there");
+        let folder = folder().expect("there was a folder for the first one");
+        let copied = command(&programs.join("pg_basebackup"))
+            .args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "-D"])
+            .arg(folder.path().join("data"))
+            .args(["-h", &self.folder().display().to_string(), "-U", "postgres"])
+            .args(["-p", &self.port().to_string()])
+            .output();
+        let copied = copied.expect("pg_basebackup is there");
+        assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+        let settings = vec!["listen_addresses=".to_owned()];
+        run(&programs, folder, settings, free_port()).expect("the standby starts")
+    }
+
+    async fn on(running: Arc<Running>, sql: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = |end: &str| format!("data-{}-{number}-{end}", std::process::id());
         let lab = Self {
@@ -168,7 +267,7 @@ impl Lab {
         lab.execute("postgres", &format!("CREATE DATABASE \"{}\"", lab.source)).await;
         lab.execute(&lab.source, sql).await;
         lab.execute(&lab.source, "ANALYZE").await;
-        Some(lab)
+        lab
     }
 
     pub fn server(&self, database: &str) -> Server {
@@ -221,10 +320,19 @@ impl Lab {
         config: &str,
         listener: &dyn app::Listener,
     ) -> Result<Report, Problem> {
+        self.sample_from(&self.server(&self.source), config, listener).await
+    }
+
+    /// Takes a sample of another source.
+    pub async fn sample_from(
+        &self,
+        source: &Server,
+        config: &str,
+        listener: &dyn app::Listener,
+    ) -> Result<Report, Problem> {
         let config = Config::parse(config).expect("the test's configuration can be read");
-        let source = self.server(&self.source);
         let job = Job {
-            source: &source,
+            source,
             config: &config,
             secret: KEY,
             sessions: 2,

@@ -258,3 +258,46 @@ async fn of_rows_that_were_not_chosen_only_what_must_be_there_comes() {
     assert_ne!(lab.value(&lab.target, friends).await, "0");
     lab.end().await;
 }
+
+#[tokio::test]
+async fn elements_of_arrays_whose_rows_do_not_come_are_left_out() {
+    let Some(lab) = Lab::with(
+        "CREATE TABLE people (id int PRIMARY KEY);
+         CREATE TABLE lists (id int PRIMARY KEY, person int NOT NULL REFERENCES people,
+             members bigint[], labels uuid[] NOT NULL);
+         CREATE TABLE labels (id uuid PRIMARY KEY, person int NOT NULL REFERENCES people);
+         INSERT INTO people SELECT generate_series(1, 200);
+         INSERT INTO labels SELECT md5(n::text)::uuid, n FROM generate_series(1, 200) n;
+         INSERT INTO lists SELECT n, n, CASE WHEN n % 10 > 0 THEN
+             ARRAY(SELECT m FROM generate_series(n, n + 20) m) || NULL::bigint END,
+             ARRAY[md5(n::text)::uuid, md5('nobody')::uuid] FROM generate_series(1, 200) n",
+    )
+    .await
+    else {
+        return;
+    };
+    let config = r#"
+sample:
+  root: { table: people, rate: 30% }
+  tables:
+    lists:
+      via: person
+      refs:
+        - { column: "members[]", to: people.id, policy: prune }
+        - { column: "labels[]", to: labels.id, policy: prune }
+"#;
+    lab.sample(config).await.expect("the sample is taken");
+    // What is left is what an anti-join over the source's arrays leaves, in its order.
+    let wrong = "SELECT count(*)::text FROM lists l WHERE
+        EXISTS (SELECT FROM unnest(members) m
+            WHERE m IS NOT NULL AND NOT EXISTS (SELECT FROM people p WHERE p.id = m))
+        OR labels <> ARRAY[md5(id::text)::uuid] OR (members IS NULL) <> (id % 10 = 0)
+        OR members <> ARRAY(SELECT p.id FROM people p WHERE p.id BETWEEN l.id AND l.id + 20
+            ORDER BY 1) || NULL::bigint";
+    assert_eq!(lab.value(&lab.target, wrong).await, "0");
+    let pruned = "SELECT (count(*) > 20 AND sum(cardinality(members)) < 700)::text FROM lists";
+    assert_eq!(lab.value(&lab.target, pruned).await, "true");
+    let refused = lab.sample(&config.replace("policy: prune", "policy: pull")).await;
+    assert!(format!("{refused:?}").contains("data/array"), "{refused:?}");
+    lab.end().await;
+}

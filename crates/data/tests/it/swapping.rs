@@ -1,10 +1,11 @@
 //! The old database answers until the new one is whole.
 
 use std::sync::Mutex;
+use std::time::Instant;
 
 use shiplap_data::app::{Event, Stage};
 
-use crate::lab::Lab;
+use crate::lab::{Lab, thorough};
 use crate::sampling::{CONFIG, SHOP};
 
 #[tokio::test]
@@ -90,36 +91,47 @@ async fn wherever_a_run_is_cut_off_the_old_database_answers_and_the_next_run_suc
     lab.end().await;
 }
 
+/// Writers at work on the source, together some hundred transactions a second.
+const WRITERS: u32 = 4;
+
 #[tokio::test]
 async fn rows_that_change_while_a_sample_is_taken_leave_no_orphan() {
     let Some(lab) = Lab::with(SHOP).await else { return };
-    let writer = lab.connect(&lab.source).await;
-    let writing = tokio::spawn(async move {
-        let mut number = 0;
-        loop {
-            number += 1;
-            // A parent, its children, and a chain of deletions, each visible as soon as it is done.
-            let sql = format!(
-                "WITH p AS (INSERT INTO people (handle, email, profile, password_hash)
-                     VALUES ('w{number}', 'w{number}@mail.example', '{{}}', 'x') RETURNING id)
-                 INSERT INTO items (seller, title) SELECT id, 'w' FROM p;
-                 INSERT INTO reviews SELECT max(id), 1, max(seller), 'w' FROM items;
-                 DELETE FROM visits WHERE id IN (SELECT id FROM visits LIMIT 5);
-                 DELETE FROM follows WHERE (a, b) IN (SELECT a, b FROM follows LIMIT 3)"
-            );
-            if writer.batch_execute(&sql).await.is_err() {
-                return number;
+    let mut writing = tokio::task::JoinSet::new();
+    for writer in 0..WRITERS {
+        let client = lab.connect(&lab.source).await;
+        writing.spawn(async move {
+            for number in 0.. {
+                // A parent, its children, and a chain of deletions, each visible as soon as it is
+                // done. Writers may meet at a row; then one of them goes on with the next.
+                let sql = format!(
+                    "WITH p AS (INSERT INTO people (handle, email, profile, password_hash)
+                         VALUES ('w{writer}-{number}', 'w{writer}-{number}@mail.example', '{{}}', 'x')
+                         RETURNING id)
+                     INSERT INTO items (seller, title) SELECT id, 'w' FROM p;
+                     INSERT INTO reviews SELECT max(id), 1, max(seller), 'w' FROM items
+                         ON CONFLICT DO NOTHING;
+                     DELETE FROM visits WHERE id IN (SELECT id FROM visits LIMIT 5);
+                     DELETE FROM follows WHERE (a, b) IN (SELECT a, b FROM follows LIMIT 3)"
+                );
+                let _ = client.batch_execute(&sql).await;
             }
-        }
-    });
+        });
+    }
     let config = CONFIG.replace("20%", "60%");
-    for _ in 0..3 {
+    let (begun, runs) = (Instant::now(), if thorough() { 20 } else { 3 });
+    for _ in 0..runs {
         // The server checks every key before the swap: an orphan would fail the run.
         lab.sample(&config).await.expect("the sample is whole");
     }
-    assert!(!writing.is_finished(), "the writer wrote all along");
-    writing.abort();
-    let written = lab.value(&lab.source, "SELECT count(*)::text FROM people").await;
-    assert!(written.parse::<u32>().unwrap() > 450, "{written}");
+    let elapsed = begun.elapsed();
+    writing.abort_all();
+    let written = "SELECT count(*)::text FROM people WHERE handle LIKE 'w%'";
+    let written: u32 = lab.value(&lab.source, written).await.parse().unwrap();
+    println!(
+        "{runs} runs, {:.0} transactions a second",
+        f64::from(written) / elapsed.as_secs_f64()
+    );
+    assert!(written > 100, "{written}: the writers wrote all along");
     lab.end().await;
 }
