@@ -2,6 +2,7 @@
 
 mod columns;
 mod event;
+mod files;
 mod init;
 mod plan;
 mod problem;

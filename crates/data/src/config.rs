@@ -8,9 +8,10 @@ use serde_saphyr::Spanned;
 
 use crate::chance::Rate;
 use crate::diagnostic::{Diagnostic, Place};
+use crate::vault::{Pattern, Vault};
 pub use rule::{
-    Limit, MaskRule, Policy, PolicyWord, ReferenceRule, ReferenceWord, TableMode, TableRule,
-    ViaWord,
+    FilesRule, Limit, MaskRule, Policy, PolicyWord, ReferenceRule, ReferenceWord, TableMode,
+    TableRule, ViaWord,
 };
 
 /// The whole section.
@@ -39,6 +40,8 @@ pub struct SampleConfig {
     pub reviewed: Vec<Spanned<String>>,
     /// What the schema was when somebody last looked, by table.
     pub fingerprint: IndexMap<String, String>,
+    /// Files that belong to the sample's rows.
+    pub files: Vec<Spanned<FilesRule>>,
 }
 
 /// The table whose rows are chosen.
@@ -97,6 +100,36 @@ impl Config {
                 None => diagnostic,
             }
         })
+    }
+}
+
+impl SampleConfig {
+    /// The vaults whose files come.
+    ///
+    /// # Errors
+    /// Patterns that are none.
+    pub fn vaults(&self) -> Result<Vec<Vault>, Vec<Diagnostic>> {
+        let mut problems = Vec::new();
+        let vault = |rule: &Spanned<FilesRule>| {
+            let FilesRule { from, to, variants, bandwidth, .. } = &rule.value;
+            let mut patterns = Vec::new();
+            for variant in variants {
+                match Pattern::parse(variant) {
+                    Ok(pattern) => patterns.push(pattern),
+                    Err(why) => {
+                        problems.push(Diagnostic::new("data/variant", why).at(place(rule)));
+                    }
+                }
+            }
+            Vault {
+                from: from.clone(),
+                to: to.clone(),
+                variants: patterns,
+                bytes_per_second: bandwidth.map(|bytes| bytes.0),
+            }
+        };
+        let vaults = self.files.iter().map(vault).collect();
+        if problems.is_empty() { Ok(vaults) } else { Err(problems) }
     }
 }
 

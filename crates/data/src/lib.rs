@@ -10,3 +10,4 @@ pub mod mask;
 pub mod postgres;
 pub mod rules;
 pub mod schema;
+pub mod vault;

@@ -19,6 +19,8 @@ pub enum Stage {
     Finishing,
     /// Verifying what was made.
     Verifying,
+    /// Copying the files that belong to the rows.
+    Files,
     /// Putting the new database in the old one's place.
     Swap,
 }
@@ -35,6 +37,7 @@ impl Stage {
             Self::Constraints => "making indexes, checking keys",
             Self::Finishing => "setting sequences, filling views, collecting statistics",
             Self::Verifying => "verifying",
+            Self::Files => "copying files",
             Self::Swap => "swapping databases",
         }
     }

@@ -3,6 +3,7 @@
 use crate::diagnostic::Diagnostic;
 use crate::mask::Unclassified;
 use crate::postgres::Error;
+use crate::vault;
 
 /// Why a use case ended without its result. The target answers as before.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub enum Problem {
     Limits(Vec<String>),
     /// Columns that were kept hold values that were masked elsewhere: these, in so many rows.
     Leaks(Vec<(String, u64)>),
+    /// Files could not be copied.
+    Files(vault::Error),
     /// The world.
     World(Error),
 }
@@ -34,5 +37,11 @@ pub enum Problem {
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         Self::World(error)
+    }
+}
+
+impl From<vault::Error> for Problem {
+    fn from(error: vault::Error) -> Self {
+        Self::Files(error)
     }
 }

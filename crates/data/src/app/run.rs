@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{Event, Job, Problem, Stage, columns, plan};
+use super::{Event, Job, Problem, Stage, columns, files, plan};
 use crate::closure::Selection;
 use crate::mask::{self, Originals};
 use crate::postgres::{Filling, Leak, RowPlan, Server, Source, Target, Transferred};
 use crate::rules::Mode;
 use crate::schema::{Schema, TableId};
+use crate::vault::{FilesReport, Vault};
 
 /// What a run did.
 #[derive(Clone, Debug, Serialize)]
@@ -20,6 +21,8 @@ pub struct Report {
     pub rows: u64,
     /// In the binary format.
     pub bytes: u64,
+    /// Files that belong to them, for each vault of the configuration.
+    pub files: Vec<FilesReport>,
 }
 
 /// What came of a table.
@@ -40,6 +43,9 @@ pub struct TableReport {
 /// Fills a new database beside `target`, and puts it in its place. Until that moment, and after
 /// any failure, the old one answers.
 pub async fn sample(job: &Job<'_>, target: &Server) -> Result<Report, Problem> {
+    // What is wrong with folders is known before anything is made.
+    let vaults = job.config.sample.vaults().map_err(Problem::Configuration)?;
+    vaults.iter().try_for_each(Vault::check)?;
     let (source, schema) = job.begin().await?;
     // First, so that somebody with an empty configuration learns what is at stake.
     let masks = columns::row_plans(job, &source, &schema).await?;
@@ -55,12 +61,18 @@ pub async fn sample(job: &Job<'_>, target: &Server) -> Result<Report, Problem> {
     }
     job.tell(Event::Begins(Stage::Definition));
     let mut new = Target::create(target, &source).await?;
-    match fill(job, &source, &schema, Arc::new(selection), masks, &mut new).await {
-        Ok(report) => {
+    let filled = async {
+        let report = fill(job, &source, &schema, Arc::new(selection), masks, &mut new).await?;
+        let files = files::copy(job, &new, &vaults).await?;
+        Ok(Report { files, ..report })
+    };
+    match filled.await {
+        Ok(mut report) => {
             job.tell(Event::Begins(Stage::Swap));
             if let Some(error) = new.swap().await? {
                 job.tell(Event::Note(format!("{error}; the next run does it")));
             }
+            files::prune(job, vaults, &mut report.files).await;
             Ok(report)
         }
         Err(problem) => {
@@ -129,5 +141,5 @@ fn report(schema: &Schema, mut transferred: Vec<(TableId, Transferred)>) -> Repo
     let tables: Vec<TableReport> = transferred.into_iter().map(table).collect();
     let rows = tables.iter().map(|table| table.rows).sum();
     let bytes = tables.iter().map(|table| table.bytes).sum();
-    Report { tables, rows, bytes }
+    Report { tables, rows, bytes, files: Vec::new() }
 }

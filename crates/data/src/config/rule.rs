@@ -1,6 +1,7 @@
 //! Single rules of the configuration, as people write them.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use indexmap::IndexMap;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
@@ -258,4 +259,22 @@ impl<'de> Deserialize<'de> for Bytes {
             None => Err(de::Error::custom(format!("`{text}` is not a size such as 500MB"))),
         }
     }
+}
+
+/// Files that belong to the sample's rows.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FilesRule {
+    /// The folder beneath which the source's files are.
+    pub from: PathBuf,
+    /// The folder beneath which they come.
+    pub to: PathBuf,
+    /// A query over the sample: one column, relative paths.
+    pub paths: String,
+    /// What belongs to each of them where it exists: `{stem}_small.{ext}`.
+    #[serde(default)]
+    pub variants: Vec<String>,
+    /// The most that is copied in a second.
+    #[serde(default)]
+    pub bandwidth: Option<Bytes>,
 }

@@ -146,6 +146,21 @@ impl Target {
         self.sessions[0].batch_execute("ANALYZE").await.doing(|| "collecting statistics".to_owned())
     }
 
+    /// The paths that a query over the new database returns, each row's first column.
+    pub(crate) async fn paths(&self, query: &str) -> Result<Vec<String>, Error> {
+        let doing = || "asking the sample for its files".to_owned();
+        let client = &self.sessions[0];
+        // As people write it elsewhere: with the usual search path.
+        let begin = "BEGIN READ ONLY; SET LOCAL search_path = \"$user\", public";
+        client.batch_execute(begin).await.doing(doing)?;
+        let query = query.trim().trim_end_matches(';');
+        let query =
+            format!("SELECT path::text FROM ({query}\n) AS files(path) WHERE path IS NOT NULL");
+        let rows = client.query(&query, &[]).await.doing(doing)?;
+        client.batch_execute("COMMIT").await.doing(doing)?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
     /// Whether what the server says of the new database is as it must be.
     pub(super) async fn verify(&self) -> Result<(), Error> {
         let doing = || "verifying the new database".to_owned();

@@ -301,3 +301,47 @@ sample:
     assert!(format!("{refused:?}").contains("data/array"), "{refused:?}");
     lab.end().await;
 }
+
+#[tokio::test]
+async fn the_files_that_rows_name_come_before_the_swap_and_others_go_after_it() {
+    let Some(lab) = Lab::with(SHOP).await else { return };
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    let at = |path: &str| folder.path().join(path);
+    for n in 1..=600 {
+        std::fs::create_dir_all(at(&format!("prod/{}", n % 10))).unwrap();
+        std::fs::write(at(&format!("prod/{}/{n}.png", n % 10)), n.to_string()).unwrap();
+    }
+    std::fs::create_dir(at("dev")).unwrap();
+    let files = |rate: &str| {
+        let (from, to) = (at("prod"), at("dev"));
+        let config = format!(
+            "{CONFIG}  files:
+    - from: {from:?}
+      to: {to:?}
+      paths: SELECT id % 10 || '/' || id || '.png' FROM people;
+"
+        );
+        config.replace("rate: 20%", &format!("rate: {rate}"))
+    };
+    let there = || {
+        let folders = std::fs::read_dir(at("dev")).unwrap().flatten().filter(|e| e.path().is_dir());
+        let files = folders.flat_map(|e| std::fs::read_dir(e.path()).unwrap().flatten());
+        let mut names: Vec<String> = files.map(|e| e.file_name().into_string().unwrap()).collect();
+        names.sort();
+        names.join(" ")
+    };
+    let named = "SELECT string_agg(id || '.png', ' ' ORDER BY id || '.png' COLLATE \"C\")
+        FROM people WHERE id <= 600";
+    let report = lab.sample(&files("40%")).await.expect("the sample is taken");
+    assert_eq!(there(), lab.value(&lab.target, named).await);
+    assert!(report.files[0].copied > 100 && report.files[0].missing == 0, "{report:?}");
+    let report = lab.sample(&files("10%")).await.expect("a smaller one is taken");
+    assert_eq!(there(), lab.value(&lab.target, named).await);
+    assert!(report.files[0].removed > 0 && report.files[0].copied == 0, "{report:?}");
+    // A folder of somebody else is refused before anything is made.
+    std::fs::remove_file(at("dev/.shiplap-vault")).unwrap();
+    let refused = lab.sample(&files("10%")).await;
+    assert!(format!("{refused:?}").contains("not ours"), "{refused:?}");
+    assert_eq!(lab.targets().await, "target");
+    lab.end().await;
+}

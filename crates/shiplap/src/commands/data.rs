@@ -161,6 +161,7 @@ impl ConfigFile {
             | Problem::Changed { .. }
             | Problem::Limits(_)
             | Problem::Leaks(_)
+            | Problem::Files(_)
             | Problem::World(_) => show::refuse(problem),
         }
     }

@@ -10,6 +10,8 @@ use shiplap_data::app::{Event, Listener, Plan, Problem, Report, TablePlan};
 use crate::commands::Format;
 use crate::exit::Exit;
 
+/// Missing files that are named; the JSON has more.
+const MISSING_SHOWN: usize = 10;
 /// What nobody decided about, or what is too much, is refused with this code.
 const REFUSED: Exit = Exit::Of(3);
 
@@ -150,6 +152,20 @@ pub fn report(report: &Report, format: Format) {
             table.table, table.emptied, table.dropped
         );
     }
+    for files in &report.files {
+        println!(
+            "  {}: {} files copied ({}), {} were there, {} missing, {} removed",
+            files.to,
+            files.copied,
+            size(files.bytes),
+            files.unchanged,
+            files.missing,
+            files.removed
+        );
+        for path in files.missing_paths.iter().take(MISSING_SHOWN) {
+            println!("    missing: {path}");
+        }
+    }
 }
 
 pub fn refuse(problem: &Problem) -> Exit {
@@ -201,6 +217,11 @@ pub fn refuse(problem: &Problem) -> Exit {
                 "  = help: mask these columns, too; the new database was dropped, the target is as it was"
             );
             REFUSED
+        }
+        Problem::Files(error) => {
+            eprintln!("error[data/files]: {error}");
+            eprintln!("  = help: the target is as it was; it is safe to try again");
+            Exit::Failed
         }
         Problem::World(error) => {
             eprintln!("error[data/failed]: {error}");
