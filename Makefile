@@ -10,12 +10,13 @@
 # make test-data     samples of databases: everything that takes long (needs root, to fill a small disk)
 # make demo    the main job, on a small project, under load
 # make bench   against Docker Compose v2, in the same run
+# make bench-data SOURCE="host=… dbname=…"   a sample against dump and restore of the whole
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
 .PHONY: build check fmt lint deny unit engine-tests postgres test test-faults test-data faults-fake \
-	fuzz-api demo bench
+	fuzz-api demo bench bench-data
 
 # Cargo writes to target/TRIPLE since .cargo/config.toml names a target.
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
@@ -118,3 +119,9 @@ bench:
 	scripts/engine-up
 	cargo build --release --locked -p shiplap -p shiplap-demo-app -p shiplap-bench
 	COMPOSE="$$(scripts/compose-peer || true)" $(RELEASE)/shiplap-bench $(BENCH_ARGS)
+
+# The server must run on this machine. bench/README.md says how to make a database for it.
+bench-data:
+	cargo build --release --locked -p shiplap-data-bench
+	$(RELEASE)/shiplap-data-bench cost --source "$(SOURCE)" \
+		--config $(or $(CONFIG),bench/data/configurations/small.yaml) $(BENCH_ARGS)
