@@ -57,7 +57,8 @@ pub fn measure(args: &CostArgs) -> anyhow::Result<()> {
     let document = json!({
         "version": 1, "wall_ratios": wall, "cpu_ratios": cpu, "turns": each.collect::<Vec<_>>(),
     });
-    if let Some(peak) = turns.last().and_then(|(_, s)| told(s)["said"]["peak_memory_bytes"].as_u64())
+    if let Some(peak) =
+        turns.last().and_then(|(_, s)| told(s)["said"]["peak_memory_bytes"].as_u64())
     {
         println!("peak memory of the client {:.0} MB", peak as f64 / 1e6);
     }
@@ -65,7 +66,7 @@ pub fn measure(args: &CostArgs) -> anyhow::Result<()> {
 }
 
 /// `0.131 ×  (0.120 to 0.140 of 3 turns)`: the middle one, and the ends.
-fn spread(sorted: &[f64]) -> String {
+pub fn spread(sorted: &[f64]) -> String {
     let (Some(least), Some(most)) = (sorted.first(), sorted.last()) else {
         return "no turns".to_owned();
     };

@@ -1,6 +1,7 @@
 //! What a sample costs, against dump and restore of the whole database, in turns on one server.
 
 mod cost;
+mod files;
 mod turn;
 
 use std::path::PathBuf;
@@ -26,6 +27,8 @@ enum Act {
     Sample(SampleArgs),
     /// Measure samples against dump and restore, in turns.
     Cost(CostArgs),
+    /// Measure a vault's files against rsync, in turns.
+    Files(FilesArgs),
 }
 
 /// Where, and what.
@@ -58,10 +61,25 @@ struct CostArgs {
     json: PathBuf,
 }
 
+/// How many files, and where.
+#[derive(Args)]
+struct FilesArgs {
+    /// A folder with room for them, which is made
+    #[arg(long)]
+    folder: PathBuf,
+    /// Files that are copied; twice as many more are there
+    #[arg(long, default_value_t = 21_344)]
+    files: usize,
+    /// Turns that count; one before them does not
+    #[arg(long, default_value_t = 3)]
+    turns: usize,
+}
+
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Act::Sample(args) => sample(&args),
         Act::Cost(args) => cost::measure(&args),
+        Act::Files(args) => files::measure(&args),
     }
 }
 

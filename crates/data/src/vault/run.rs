@@ -145,7 +145,10 @@ impl Vault {
     pub fn copy(&self, paths: impl IntoIterator<Item = String>) -> Result<FilesReport, Error> {
         self.check()?;
         let (from, to) = (Folder::root(&self.from)?, Folder::root(&self.to)?);
-        to.new_file(MARK).doing(|| format!("writing {}/{MARK}", self.to.display()))?;
+        let marking = || format!("writing {}/{MARK}", self.to.display());
+        if to.look(MARK).doing(marking)?.is_none() {
+            to.new_file(MARK).doing(marking)?;
+        }
         let mut report =
             FilesReport { to: self.to.display().to_string(), ..FilesReport::default() };
         let mut named = BTreeSet::new();

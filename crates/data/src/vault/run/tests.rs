@@ -100,6 +100,17 @@ fn nothing_is_copied_twice_and_what_changed_is_copied_again() {
 }
 
 #[test]
+fn what_a_run_that_was_cut_off_left_is_in_nobodys_way() {
+    let lab = Lab::new(&[("a/1.png", "one"), ("a/2.png", "two")]);
+    assert_eq!(lab.copy(&["a/2.png"]).copied, 1);
+    let part = format!("{}{}", super::super::copy::PART, &blake3::hash(b"1.png").to_hex()[..16]);
+    fs::write(lab.to("a").join(part), "o").unwrap();
+    let report = lab.copy(&["a/1.png", "a/2.png"]);
+    assert_eq!((report.copied, report.unchanged), (1, 1));
+    assert_eq!(lab.there(), ["a", "a/1.png", "a/2.png"]);
+}
+
+#[test]
 fn links_are_not_followed_on_either_side() {
     let lab = Lab::new(&[("a/1.png", "one"), ("secret/key", "key")]);
     let outside = tempfile::tempdir().unwrap();
