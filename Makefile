@@ -120,7 +120,7 @@ bench:
 	cargo build --release --locked -p shiplap -p shiplap-demo-app -p shiplap-bench
 	COMPOSE="$$(scripts/compose-peer || true)" $(RELEASE)/shiplap-bench $(BENCH_ARGS)
 
-# The server must run on this machine. bench/README.md says how to make a database for it.
+# The server must run on this machine; the table in bench/README.md says what is aimed at.
 bench-data:
 	cargo build --release --locked -p shiplap-data-bench
 	$(RELEASE)/shiplap-data-bench cost --source "$(SOURCE)" \

@@ -23,10 +23,13 @@ pub fn measure(args: &FilesArgs) -> anyhow::Result<()> {
     let mut ratios: Vec<[f64; 2]> = Vec::new();
     for turn in 0..=args.turns {
         let to = |name: &str| args.folder.join(format!("{name}-{turn}"));
+        // From nothing, and again: ours, and rsync's.
         let mut seconds = [[0.0; 2]; 2];
-        for again in 0..2 {
+        for seconds in &mut seconds {
             let mut act = |who: usize| -> anyhow::Result<()> {
-                seconds[who][again] = match who {
+                // What somebody wrote before is not to be waited for by whoever comes next.
+                ensure!(Command::new("sync").status()?.success(), "sync failed");
+                seconds[who] = match who {
                     0 => own(&from, &to("own"), &paths)?,
                     _ => rsync(&from, &to("rsync"), &paths)?,
                 };
@@ -36,13 +39,13 @@ pub fn measure(args: &FilesArgs) -> anyhow::Result<()> {
             let order = if turn % 2 == 0 { [0, 1] } else { [1, 0] };
             order.into_iter().try_for_each(&mut act)?;
         }
-        let [own, rsync] = seconds;
+        let [cold, again] = seconds;
         println!(
             "{turn}  from nothing {:6.2} s, rsync {:6.2} s; nothing changed {:6.2} s, rsync {:6.2} s",
-            own[0], rsync[0], own[1], rsync[1]
+            cold[0], cold[1], again[0], again[1]
         );
         if turn > 0 {
-            ratios.push([own[0] / rsync[0], own[1] / rsync[1]]);
+            ratios.push([cold, again].map(|[own, rsync]| own / rsync));
         }
         for name in ["own", "rsync"] {
             std::fs::remove_dir_all(to(name))?;
