@@ -40,7 +40,7 @@ pub use commands::{
 };
 pub use credential::NewToken;
 pub use listen::Listener;
-pub use notify::{Channel, Notice, Notifier, OnlyFailures, Webhook};
+pub use notify::{Channel, Mail, MailServer, MailTls, Notice, Notifier, OnlyFailures, Webhook};
 pub use problem::ProblemView;
 pub use routes::{
     ActionView, CommandInput, DeploymentRequest, DispatchRequest, EnvironmentView, HealthView,

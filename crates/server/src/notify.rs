@@ -1,5 +1,6 @@
 //! Telling people how an order ended.
 
+mod mail;
 mod post;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use shiplap_model::{Order, OrderEnd};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
+pub use self::mail::{Mail, MailServer, MailTls};
 pub use self::post::Webhook;
 
 use crate::core::Core;

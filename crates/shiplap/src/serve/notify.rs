@@ -1,4 +1,4 @@
-//! Whom a control server tells how deployments end: a file of webhooks.
+//! Whom a control server tells how deployments end: a file of webhooks and mail.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,13 +10,53 @@ use serde_json::Value;
 use shiplap_compose::Diagnostic;
 use shiplap_compose::document::Document;
 use shiplap_model::Secret;
-use shiplap_server::{Channel, Notifier, OnlyFailures, Webhook};
+use shiplap_server::{Channel, Mail, MailServer, MailTls, Notifier, OnlyFailures, Webhook};
 
 /// The file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    #[serde(default)]
     webhooks: Vec<Hook>,
+    #[serde(default)]
+    mail: Vec<Letter>,
+}
+
+/// Mail to somebody.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Letter {
+    /// For the log.
+    name: String,
+    /// The server that takes it.
+    host: String,
+    /// Its port: 465, 587 or 25 by `tls` unless given.
+    port: Option<u16>,
+    /// How it is spoken to.
+    #[serde(default)]
+    tls: Protection,
+    /// Who we are to it, and the file with the password.
+    user: Option<String>,
+    password_file: Option<String>,
+    /// From whom, and to whom.
+    from: String,
+    to: Vec<String>,
+    /// Whether success is not worth a mail.
+    #[serde(default)]
+    only_failures: bool,
+}
+
+/// How a server for mail is spoken to.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Protection {
+    /// TLS after a greeting in the clear.
+    #[default]
+    Starttls,
+    /// TLS from the first byte.
+    Implicit,
+    /// In the clear: a relay on this machine.
+    None,
 }
 
 /// A webhook.
@@ -65,6 +105,27 @@ pub fn notifier(path: Option<&Path>) -> Result<Notifier, Vec<Diagnostic>> {
             .map_err(|error| wrong(format!("cannot read `{}`: {error}", path.display())))
     };
     let mut channels: Vec<Arc<dyn Channel>> = Vec::new();
+    for letter in file.mail {
+        let (tls, usual) = match letter.tls {
+            Protection::Starttls => (MailTls::Starttls, 587),
+            Protection::Implicit => (MailTls::Implicit, 465),
+            Protection::None => (MailTls::None, 25),
+        };
+        let credentials = match (letter.user, &letter.password_file) {
+            (Some(user), Some(file)) => Some((user, read(file)?)),
+            (None, None) => None,
+            _ => {
+                let name = &letter.name;
+                return Err(wrong(format!("`{name}` needs both `user` and `password_file`")));
+            }
+        };
+        let port = letter.port.unwrap_or(usual);
+        let server = MailServer { host: letter.host, port, tls, credentials };
+        let only = if letter.only_failures { OnlyFailures::Yes } else { OnlyFailures::No };
+        let mail = Mail::new(&letter.name, &server, &letter.from, &letter.to, only);
+        let mail = mail.map_err(|why| wrong(format!("`{}` in `{shown}`: {why}", letter.name)))?;
+        channels.push(Arc::new(mail));
+    }
     for hook in file.webhooks {
         let url = match (&hook.url, &hook.url_file) {
             (Some(url), None) => Secret::new(url.clone()),
@@ -109,5 +170,13 @@ mod tests {
         assert!(said("webhooks: [{name: chat, body: {}}]").contains("either `url` or `url_file`"));
         assert!(said("webhook: []").contains("unknown field `webhook`"));
         assert!(said("webhooks: [{name: c, url_file: none, body: 1}]").contains("cannot read"));
+        let mail = |more: &str| {
+            said(&format!("mail: [{{name: ops, host: mx.example, from: a@b.example, {more}}}]"))
+        };
+        assert_eq!(mail("to: [ops@shop.example], tls: implicit, user: a, password_file: url"), "");
+        assert!(mail("to: [nobody]").contains("`nobody`"));
+        assert!(mail("to: [a@b.example], user: a").contains("both `user` and `password_file`"));
+        let clear = mail("to: [a@b.example], tls: none, user: a, password_file: url");
+        assert!(clear.contains("in the clear") && !clear.contains("secret"), "{clear}");
     }
 }
