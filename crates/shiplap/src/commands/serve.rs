@@ -208,7 +208,7 @@ fn tls(certificate: PathBuf, key: PathBuf) -> Result<TlsKeys, Failed> {
 async fn watch(local: Arc<Local>) {
     let mut known: BTreeMap<Scope, Vec<String>> = BTreeMap::new();
     loop {
-        let catalog = local.catalog().await;
+        let catalog = local.projects().catalog_to_look().await;
         let scopes: Vec<Scope> = catalog.environments().map(|(scope, _)| scope).collect();
         known.retain(|scope, _| scopes.contains(scope));
         for scope in scopes {

@@ -48,6 +48,15 @@ pub struct EnvironmentPlace {
     pub scope: Scope,
 }
 
+/// How old what is known may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Age {
+    /// Read within [`OLDEST`].
+    Young,
+    /// Read at all.
+    Any,
+}
+
 /// By this a file is taken for unchanged.
 type Seal = Option<(SystemTime, u64)>;
 
@@ -91,11 +100,21 @@ impl Projects {
 
     /// What there is to deploy right now.
     pub async fn catalog(&self) -> Arc<Catalog> {
-        if let Some(catalog) = self.fresh() {
+        self.catalog_of(Age::Young).await
+    }
+
+    /// The same for those who only look: it may be older, as long as no file has changed that an
+    /// environment names.
+    pub async fn catalog_to_look(&self) -> Arc<Catalog> {
+        self.catalog_of(Age::Any).await
+    }
+
+    async fn catalog_of(&self, age: Age) -> Arc<Catalog> {
+        if let Some(catalog) = self.fresh(age) {
             return catalog;
         }
         let _alone = self.reading.lock().await;
-        if let Some(catalog) = self.fresh() {
+        if let Some(catalog) = self.fresh(age) {
             return catalog;
         }
         let before = Arc::clone(&self.known().catalog);
@@ -114,7 +133,7 @@ impl Projects {
 
     /// Where an environment is.
     pub async fn place(&self, scope: &Scope) -> Option<Arc<EnvironmentPlace>> {
-        self.catalog().await;
+        self.catalog_to_look().await;
         self.known().places.get(scope).cloned()
     }
 
@@ -123,9 +142,9 @@ impl Projects {
     }
 
     /// What is known, if the files are as they were.
-    fn fresh(&self) -> Option<Arc<Catalog>> {
+    fn fresh(&self, age: Age) -> Option<Arc<Catalog>> {
         let known = self.known();
-        let is_young = known.at.is_some_and(|at| at.elapsed() < OLDEST);
+        let is_young = known.at.is_some_and(|at| age == Age::Any || at.elapsed() < OLDEST);
         let unchanged = || known.seals.iter().all(|(path, was)| seal(path) == *was);
         (is_young && unchanged()).then(|| Arc::clone(&known.catalog))
     }

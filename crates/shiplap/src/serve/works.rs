@@ -148,7 +148,7 @@ impl Works for Local {
 
     async fn state(&self, scope: &Scope) -> Result<EnvironmentState, WorksError> {
         let place = self.place(scope).await?;
-        let catalog = self.projects.catalog().await;
+        let catalog = self.projects.catalog_to_look().await;
         let entry = catalog.environment(scope);
         let entry = entry.ok_or_else(|| WorksError::NoSuchEnvironment(scope.clone()))?;
         let past = observe::past(self.ledger.as_ref(), &place.scope).await.map_err(away)?;
