@@ -9,6 +9,7 @@ mod cancel;
 mod clock;
 mod executor;
 mod holding;
+mod meeting;
 mod reporter;
 mod steady;
 
@@ -16,5 +17,6 @@ pub use cancel::Cancel;
 pub use clock::now_ms;
 pub use executor::{Execution, KeepFailed, Run, execute, probe_gates};
 pub use holding::Holding;
+pub use meeting::Meeting;
 pub use reporter::{Event, Reporter, Silent};
 pub use steady::{MOST_FAULTS, Steady};

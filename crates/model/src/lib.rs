@@ -35,8 +35,8 @@ pub use journal::{
 pub use labels::*;
 pub use ledger::{
     Deployment, DeploymentState, JournalEntry, Lease, LeaseHeld, LeaseKey, Ledger, LedgerError,
-    NewDeployment, Outcome, Scope, StepState, StoredBefore, StoredContainer, StoredImage,
-    StoredRelease, StoredRequest, StoredService,
+    NewDeployment, Outcome, Scope, StepState, StoredBefore, StoredContainer, StoredGroup,
+    StoredImage, StoredRelease, StoredRequest, StoredService,
 };
 pub use limits::{Limit, Limits, Span, UnknownLimit};
 pub use mark::{Mark, MarkStanding};
@@ -48,8 +48,9 @@ pub use order::{
     Claim, MAX_WAITING, NewOrder, Order, OrderEnd, OrderError, OrderState, Orders, Placed, Wanted,
 };
 pub use plan::{
-    Action, Cause, Change, ChangeKind, Gate, Goal, HealthGate, NameTarget, Note, Phase, Plan,
-    PortProbe, Refusal, RouteIntent, RouteLine, RouteTarget, Starts, Step, StepId, Strategy,
+    Action, Cause, Change, ChangeKind, Gate, Goal, HealthGate, MeetingPoint, NameTarget, Note,
+    Phase, Plan, PortProbe, Refusal, RouteIntent, RouteLine, RouteTarget, Starts, Step, StepId,
+    Strategy,
 };
 pub use replica::{BASE_NAME_LIMIT, ReplicaName, Standing};
 pub use requirement::{Requirement, RequirementKind, RequirementRun};
