@@ -26,6 +26,9 @@ pub struct File {
     /// The instances of the project. Of fixed names that several use, the first one declared keeps
     /// them.
     pub environments: IndexMap<String, Environment>,
+    /// Environments that are deployed together, by the name that `-e` takes for all of them: all
+    /// of them get their new release, or none does.
+    pub groups: IndexMap<String, Vec<String>>,
     /// What a control server (`shiplap serve`) takes as a request to deploy.
     pub triggers: Triggers,
 }
