@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
 use shiplap_execute::Silent;
 use shiplap_execute::app::{Intent, Request, Source, unfinished};
+use shiplap_ledger::SqliteLedger;
 use shiplap_model::Ledger as _;
 
 use super::{Exit, Format, Opened, chosen, opened, refuse, request, scope, unsupported, world};
@@ -79,44 +81,48 @@ pub async fn status(project: &ProjectArgs, format: Format) -> Exit {
     if let Some(exit) = super::env::overview(project, format).await {
         return exit;
     }
-    let Opened { source, settings } = match opened(project, Missing::Pretend).await {
-        Ok(opened) => opened,
-        Err(exit) => return exit,
-    };
-    let app = match world(Some(&source)).await {
-        Ok((app, _)) => app,
-        Err(exit) => return exit,
-    };
-    match app.status(&source).await {
-        Ok(found) => {
-            let limits = settings.map(|settings| Limited::of(&settings, &source.loaded.project));
-            match format {
-                Format::Json => {
-                    let mut document = status::json(&source.scope(), &found);
-                    document["limits"] = limits.as_ref().map(Limited::json).into();
-                    println!("{document:#}");
-                }
-                Format::Text => {
-                    print!("{}", status::text(&source.scope(), &found));
-                    print!("{}", limits.map(|limits| limits.text()).unwrap_or_default());
-                }
+    told(status_of(project, format).await)
+}
+
+/// Prints the document that there is, if there is one.
+fn told(looked: Result<Option<Value>, Exit>) -> Exit {
+    match looked {
+        Ok(document) => {
+            if let Some(document) = document {
+                println!("{document:#}");
             }
             Exit::Done
         }
-        Err(error) => refuse(&error, Some(&source)),
+        Err(exit) => exit,
+    }
+}
+
+/// What runs in one environment: printed for a person, returned for a program.
+pub async fn status_of(project: &ProjectArgs, format: Format) -> Result<Option<Value>, Exit> {
+    let Opened { source, settings } = opened(project, Missing::Pretend).await?;
+    let (app, _) = world(Some(&source)).await?;
+    let found = app.status(&source).await.map_err(|error| refuse(&error, Some(&source)))?;
+    let limits = settings.map(|settings| Limited::of(&settings, &source.loaded.project));
+    match format {
+        Format::Json => {
+            let mut document = status::json(&source.scope(), &found);
+            document["limits"] = limits.as_ref().map(Limited::json).into();
+            Ok(Some(document))
+        }
+        Format::Text => {
+            print!("{}", status::text(&source.scope(), &found));
+            print!("{}", limits.map(|limits| limits.text()).unwrap_or_default());
+            Ok(None)
+        }
     }
 }
 
 pub async fn history(project: &ProjectArgs, args: &HistoryArgs, format: Format) -> Exit {
-    let scope = match scope(project).await {
-        Ok((scope, _)) => scope,
-        Err(exit) => return exit,
-    };
-    let ledger = match shiplap_ledger::SqliteLedger::open(&crate::world::state_dir()) {
-        Ok(ledger) => ledger,
-        Err(error) => return refuse(&error.into(), None),
-    };
     if args.verify {
+        let ledger = match ledger() {
+            Ok(ledger) => ledger,
+            Err(exit) => return exit,
+        };
         return match ledger.verify().await {
             Ok(entries) => {
                 println!("{entries} entries, each as it was written");
@@ -125,20 +131,36 @@ pub async fn history(project: &ProjectArgs, args: &HistoryArgs, format: Format) 
             Err(error) => refuse(&error.into(), None),
         };
     }
-    match ledger.deployments(&scope, args.limit).await {
-        Ok(deployments) => {
-            match format {
-                Format::Json => println!("{:#}", history::json(&deployments)),
-                Format::Text => print!("{}", history::text(&scope, &deployments)),
-            }
-            if let Ok(Some(unfinished)) = unfinished(&ledger, &scope).await {
-                let holder = ledger.holder(&scope).await.ok().flatten();
-                eprint!("{}", interrupted::text(&unfinished, holder.as_ref()));
-            }
-            Exit::Done
+    told(history_of(project, args.limit, format).await)
+}
+
+fn ledger() -> Result<SqliteLedger, Exit> {
+    let ledger = SqliteLedger::open(&crate::world::state_dir());
+    ledger.map_err(|error| refuse(&error.into(), None))
+}
+
+/// What was deployed in one environment: printed for a person, returned for a program.
+pub async fn history_of(
+    project: &ProjectArgs,
+    limit: u32,
+    format: Format,
+) -> Result<Option<Value>, Exit> {
+    let (scope, _) = scope(project).await?;
+    let ledger = ledger()?;
+    let deployments = ledger.deployments(&scope, limit).await;
+    let deployments = deployments.map_err(|error| refuse(&error.into(), None))?;
+    let document = match format {
+        Format::Json => Some(history::json(&deployments)),
+        Format::Text => {
+            print!("{}", history::text(&scope, &deployments));
+            None
         }
-        Err(error) => refuse(&error.into(), None),
+    };
+    if let Ok(Some(unfinished)) = unfinished(&ledger, &scope).await {
+        let holder = ledger.holder(&scope).await.ok().flatten();
+        eprint!("{}", interrupted::text(&unfinished, holder.as_ref()));
     }
+    Ok(document)
 }
 
 pub async fn show(project: &ProjectArgs, number: Option<u64>, format: Format) -> Exit {
@@ -146,9 +168,9 @@ pub async fn show(project: &ProjectArgs, number: Option<u64>, format: Format) ->
         Ok((scope, _)) => scope,
         Err(exit) => return exit,
     };
-    let ledger = match shiplap_ledger::SqliteLedger::open(&crate::world::state_dir()) {
+    let ledger = match ledger() {
         Ok(ledger) => ledger,
-        Err(error) => return refuse(&error.into(), None),
+        Err(exit) => return exit,
     };
     let found = match number {
         Some(number) => ledger.deployment(&scope, number).await,
