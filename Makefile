@@ -5,13 +5,15 @@
 # make test-faults   kill it anywhere, break engine and edge: everything, under 20 minutes (UPDATE=1
 #              writes docs/faults.md)
 # make faults-fake   the crash harness on fakes, at every point
+# make fuzz-api   schemathesis on the API's own page, against a server over fakes (optional: pip install
+#              schemathesis)
 # make demo    the main job, on a small project, under load
 # make bench   against Docker Compose v2, in the same run
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: build check fmt lint deny unit engine-tests postgres test test-faults faults-fake demo bench
+.PHONY: build check fmt lint deny unit engine-tests postgres test test-faults faults-fake fuzz-api demo bench
 
 # Cargo writes to target/TRIPLE since .cargo/config.toml names a target.
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
@@ -77,7 +79,7 @@ engine-tests:
 	export COMPOSE SHIPLAP_COMPOSE_PEER="$$COMPOSE"; \
 	$(RUN_ENGINE_TESTS)
 
-# PostgreSQL's programs, for the tests of crates/data; without them those say so and pass.
+# PostgreSQL's programs, for the tests of crates/data and crates/ledger; without them those say so and pass.
 postgres:
 	scripts/postgres-up || true
 
@@ -94,6 +96,11 @@ test-faults:
 # Every point at which a deployer can die, on fakes: no engine, no disk, no waiting.
 faults-fake:
 	SHIPLAP_FAULTS=all cargo test --locked -p shiplap-execute --test it resuming -- --nocapture
+
+# Requests made from docs/openapi.json: every answer is one that the page describes, and none is our error.
+fuzz-api:
+	cargo build --locked -p shiplap-server --example fifty
+	scripts/fuzz-api $(TARGET_DIR)/$(HOST)/debug/examples/fifty
 
 demo:
 	scripts/engine-up

@@ -18,8 +18,7 @@ pub struct File {
     /// Compose files of all environments, merged in order; else as Compose finds them. Paths start
     /// from this file's folder.
     pub compose: Vec<String>,
-    /// Machines by name: `local`, `unix:///path`, `tcp://host:port` or `ssh://user@host`. Only `local`
-    /// can be deployed to so far.
+    /// Machines by name: `local`, `unix:///path` or `ssh://[user@]host[:port][/socket]`.
     pub targets: BTreeMap<String, String>,
     /// Where the edge listens for routes, where it does not listen yet.
     pub edge: Entries,
@@ -29,6 +28,9 @@ pub struct File {
     /// Environments that are deployed together, by the name that `-e` takes for all of them: all
     /// of them get their new release, or none does.
     pub groups: IndexMap<String, Vec<String>>,
+    /// Registries by host, such as `ghcr.io` or `registry.lan:5000`, where Docker's own configuration
+    /// (`docker login`) does not say enough.
+    pub registries: BTreeMap<String, RegistryAccess>,
     /// What a control server (`shiplap serve`) takes as a request to deploy.
     pub triggers: Triggers,
 }
@@ -69,6 +71,26 @@ pub enum Places {
     One(String),
     /// `[prod/api, prod/worker]`
     Several(Vec<String>),
+}
+
+/// How a registry is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RegistryAccess {
+    /// The user's name there.
+    pub user: Option<String>,
+    /// The name of the secret in the environment's store that is the password or token:
+    /// `shiplap secrets set NAME`.
+    pub secret: Option<String>,
+    /// Whether it speaks TLS. One without is asked readably; engines want it in
+    /// `insecure-registries` besides.
+    pub tls: bool,
+}
+
+impl Default for RegistryAccess {
+    fn default() -> Self {
+        Self { user: None, secret: None, tls: true }
+    }
 }
 
 /// Notifications of a registry (CNCF Distribution).
@@ -449,10 +471,11 @@ pub enum Command {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Gates {
-    /// A command on this machine, once per image that is new here. `{image}` stands for it.
-    pub signature: Option<Hook>,
-    /// A command on this machine, once per image that is new here. `{image}` stands for it.
-    pub scan: Option<Hook>,
+    /// Who must have signed an image before it runs here for the first time; one rule, or several
+    /// that all must hold.
+    pub signature: Option<Signatures>,
+    /// A scanner, once per image that is new here.
+    pub scan: Option<Scan>,
     /// In `promote`: a command in a container like a service's of the environment that is promoted
     /// from.
     pub tests: Option<Job>,
@@ -460,6 +483,97 @@ pub struct Gates {
     pub approval: Approval,
     /// A command on this machine that makes a backup. It runs right before the jobs.
     pub backup: Option<Hook>,
+}
+
+/// One rule, or several.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Signatures {
+    /// `{ key: cosign.pub }`
+    One(Box<Signature>),
+    /// `[{ key: team.pub, repositories: [ghcr.io/team/*] }, …]`
+    Several(Vec<Signature>),
+}
+
+/// Who must have signed an image: by the public key of `cosign`, or as a command says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Signature {
+    /// A file with a public key in PEM, or several of which one must have signed.
+    pub key: Option<Files>,
+    /// Registry and repository of the images that the rule is about; `*` stands for any text:
+    /// `ghcr.io/team/*`. All images, where it is not given.
+    pub repositories: Vec<String>,
+    /// Instead of a key: a command on this machine. `{image}` stands for the image, `{id}` for its
+    /// id.
+    pub command: Option<Command>,
+    /// How long it may take: `10m`.
+    pub timeout: Option<String>,
+}
+
+/// A file, or several.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Files {
+    /// `cosign.pub`
+    One(String),
+    /// `[old.pub, new.pub]`
+    Several(Vec<String>),
+}
+
+/// A scanner: its exit code says yes or no, or its report does.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Scan {
+    /// A command on this machine. `{image}` stands for the image, `{id}` for its id, `{report}` for the
+    /// file that it has to write; without that word the report is what it prints.
+    pub command: Command,
+    /// The form of its report. Without it, the exit code alone says yes or no.
+    #[serde(default)]
+    pub format: Option<ReportFormat>,
+    /// What is too much: anything found of this weight or above.
+    #[serde(default)]
+    pub fail_on: Weight,
+    /// What is known and accepted: `CVE-2024-12345`, or the scanner's own name for it.
+    #[serde(default)]
+    pub ignore: Vec<String>,
+    /// How long a report counts for the same image, scanner and rules: `24h`.
+    #[serde(default)]
+    pub max_age: Option<String>,
+    /// Registry and repository of the images that are scanned; `*` stands for any text. All images,
+    /// where it is not given.
+    #[serde(default)]
+    pub repositories: Vec<String>,
+    /// How long it may take: `10m`.
+    #[serde(default)]
+    pub timeout: Option<String>,
+}
+
+/// What a scanner writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ReportFormat {
+    /// SARIF 2.1.0.
+    Sarif,
+    /// CycloneDX 1.4 or newer in JSON, with `vulnerabilities`.
+    Cyclonedx,
+}
+
+/// How bad something is that a scanner has found.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Weight {
+    /// Of CVSS below 4.
+    Low,
+    /// Below 7.
+    Medium,
+    /// Below 9.
+    #[default]
+    High,
+    /// 9 and above.
+    Critical,
 }
 
 /// A command on this machine.

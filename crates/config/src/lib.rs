@@ -6,6 +6,7 @@
 
 mod check;
 mod file;
+mod gates;
 mod groups;
 mod htpasswd;
 mod project;
@@ -19,12 +20,13 @@ use shiplap_compose::document::{Cursor, Document, nearest_word};
 use shiplap_compose::{Diagnostic, FileSource};
 
 pub use check::{is_name, schema};
-pub use file::{Challenge, GitHost, Plain, Ports, Sharing};
+pub use file::{Challenge, GitHost, Plain, Ports, ReportFormat, Sharing, Weight};
 pub use project::Shaped;
 pub use routes::{Generated, address_block, plain_routes};
 pub use settings::{
     AcmeSettings, Approval, Certificates, EntryPoint, GateSettings, HookSettings, JobSettings,
-    Settings, Target, TlsSettings,
+    RegistryAccess, ReportSettings, ScanSettings, Settings, SignatureSettings, SignedBy, Target,
+    TlsSettings,
 };
 
 pub use triggers::{
@@ -184,6 +186,7 @@ impl Config {
         settings::check_names(self, &mut problems);
         settings::check_entries(self, &mut problems);
         groups::check(self, &mut problems);
+        gates::check_registries(self, &mut problems);
         triggers::check(self, &mut problems);
         problems
     }

@@ -9,13 +9,13 @@ use shiplap_compose::Diagnostic;
 use shiplap_compose::document::{Cursor, split_words};
 use shiplap_compose::model::{ByteSize, Duration as Span};
 
-use crate::Config;
 use crate::file::{self, Challenge, Command, Environment, Ports, Scalar, Sharing, Size};
+use crate::{Config, gates};
 
 /// Let's Encrypt's directory.
 const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 /// How long a command may take unless it says otherwise: a dump of a large database fits.
-const HOOK_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+pub(crate) const HOOK_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// Everything that one environment says.
 #[derive(Debug, Clone)]
@@ -62,6 +62,8 @@ pub struct Settings {
     pub jobs: Vec<JobSettings>,
     /// What must hold.
     pub gates: GateSettings,
+    /// How registries are asked, by host.
+    pub registries: BTreeMap<String, RegistryAccess>,
     /// Where certificates come from.
     pub tls: Option<TlsSettings>,
     /// How long new replicas are watched.
@@ -118,10 +120,10 @@ pub struct HookSettings {
 /// What must hold before a deployment goes on.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct GateSettings {
+    /// Once per new image; all must hold.
+    pub signature: Vec<SignatureSettings>,
     /// Once per new image.
-    pub signature: Option<HookSettings>,
-    /// Once per new image.
-    pub scan: Option<HookSettings>,
+    pub scan: Option<ScanSettings>,
     /// In the environment that is promoted from.
     pub tests: Option<JobSettings>,
     /// Whether a person must say yes.
@@ -130,7 +132,8 @@ pub struct GateSettings {
     pub backup: Option<HookSettings>,
 }
 
-pub use crate::file::Approval;
+pub use crate::file::{Approval, RegistryAccess};
+pub use crate::gates::{ReportSettings, ScanSettings, SignatureSettings, SignedBy};
 
 /// Where certificates come from, and for how long browsers are bound to them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -199,12 +202,13 @@ impl Settings {
             memory_bytes: given.limits.memory.as_ref().and_then(bytes),
             jobs: given.jobs.before_switch.iter().map(|(name, given)| job(name, given)).collect(),
             gates: GateSettings {
-                signature: given.gates.signature.as_ref().map(|hook| self::hook(hook, config)),
-                scan: given.gates.scan.as_ref().map(|hook| self::hook(hook, config)),
+                signature: gates::signatures(&given.gates, config),
+                scan: given.gates.scan.as_ref().map(|scan| gates::scan(scan, config)),
                 tests: given.gates.tests.as_ref().map(|given| job("tests", given)),
                 approval: given.gates.approval,
                 backup: given.gates.backup.as_ref().map(|hook| self::hook(hook, config)),
             },
+            registries: file.registries.clone(),
             tls: given.tls.as_ref().map(|tls| self::tls(tls, config)),
             watch: given.watch.as_deref().and_then(duration),
             http: entry(file.edge.http.as_ref(), 80),
@@ -276,6 +280,10 @@ impl Settings {
         self.config.at(&whole)
     }
 
+    pub(crate) fn of_file(&self, path: &[&str]) -> Cursor<'_> {
+        self.config.at(path)
+    }
+
     /// A text with `{environment}` and `{project}` filled in.
     pub(crate) fn fill(&self, text: &str) -> String {
         fill(text, &self.project, &self.name)
@@ -339,7 +347,7 @@ fn entry(given: Option<&file::Entry>, usual: u16) -> EntryPoint {
     }
 }
 
-fn words(command: &Command) -> Vec<String> {
+pub(crate) fn words(command: &Command) -> Vec<String> {
     match command {
         Command::Text(text) => split_words(text).unwrap_or_default(),
         Command::Words(words) => words.clone(),
@@ -431,17 +439,26 @@ pub(crate) fn check(
         lengths.push((vec!["gates", "tests", "timeout"], &tests.timeout));
         commands.push((vec!["gates", "tests", "command"], &tests.command));
     }
-    let hooks = [
-        ("signature", &given.gates.signature),
-        ("scan", &given.gates.scan),
-        ("backup", &given.gates.backup),
-    ];
-    for (name, hook) in hooks {
-        if let Some(hook) = hook {
-            lengths.push((vec!["gates", name, "timeout"], &hook.timeout));
-            commands.push((vec!["gates", name, "command"], &hook.command));
-        }
+    if let Some(hook) = &given.gates.backup {
+        lengths.push((vec!["gates", "backup", "timeout"], &hook.timeout));
+        commands.push((vec!["gates", "backup", "command"], &hook.command));
     }
+    if let Some(scan) = &given.gates.scan {
+        lengths.push((vec!["gates", "scan", "timeout"], &scan.timeout));
+        lengths.push((vec!["gates", "scan", "max_age"], &scan.max_age));
+        commands.push((vec!["gates", "scan", "command"], &scan.command));
+    }
+    let numbers: Vec<String> =
+        (0..gates::rules(&given.gates).len()).map(|n| n.to_string()).collect();
+    for (rule, number) in gates::rules(&given.gates).iter().zip(&numbers) {
+        let place = |field| match &given.gates.signature {
+            Some(file::Signatures::Several(_)) => vec!["gates", "signature", number, field],
+            Some(file::Signatures::One(_)) | None => vec!["gates", "signature", field],
+        };
+        lengths.push((place("timeout"), &rule.timeout));
+        commands.extend(rule.command.iter().map(|command| (place("command"), command)));
+    }
+    gates::check(here, &given.gates, problems);
     if let Some(file::Tls::Given(given)) = &given.tls {
         lengths.push((vec!["tls", "hsts"], &given.hsts));
         check_tls(here, given, problems);
@@ -528,11 +545,10 @@ pub(crate) fn check_names(config: &Config, problems: &mut Vec<Diagnostic>) {
                 at.error("config/wrong-value", message, "not an address")
                     .help("`local`, `unix:///path`, `tcp://host:port` or `ssh://user@host`"),
             );
-        } else if address != "local" && used.contains(name.as_str()) {
-            // Acting on this machine's engine instead would be the worst of all answers.
-            let message = "other targets than `local` are not there yet";
-            let problem = at.error("config/not-yet", message, "only this machine's engine");
-            problems.push(problem.help("run `shiplap` on that machine"));
+        } else if address.starts_with("tcp://") && used.contains(name.as_str()) {
+            let message = "a target behind `tcp://` is not there yet: its edge cannot be reached";
+            let problem = at.error("config/not-yet", message, "only its engine");
+            problems.push(problem.help(format!("`{name}: ssh://user@host`")));
         }
     }
 }

@@ -271,11 +271,11 @@ environments:
 /// Acting on this machine's engine instead would be the worst of all answers.
 #[test]
 fn a_target_that_cannot_be_reached_yet_is_refused_where_it_is_used() {
-    for address in ["ssh://deploy@vm1", "tcp://vm1:2376", "unix:///run/other.sock"] {
-        let targets = format!("targets: {{ core: '{address}', here: local }}\n");
-        let used = format!("{targets}environments: {{ prod: {{ target: core }} }}\n");
-        assert_eq!(config(&used).expect_err("not there yet")[0].code, "config/not-yet");
-        let unused = format!("{targets}environments: {{ prod: {{ target: here }} }}\n");
+    let targets = "targets: { core: 'tcp://vm1:2376', vm2: 'ssh://deploy@vm2', here: local }\n";
+    let used = format!("{targets}environments: {{ prod: {{ target: core }} }}\n");
+    assert_eq!(config(&used).expect_err("not there yet")[0].code, "config/not-yet");
+    for reached in ["here", "vm2"] {
+        let unused = format!("{targets}environments: {{ prod: {{ target: {reached} }} }}\n");
         assert!(config(&unused).is_ok());
     }
 }

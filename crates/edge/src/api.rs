@@ -46,6 +46,9 @@ pub struct Status {
     pub supervisor_uptime_ms: u64,
     /// Being stopped: answers `Connection: close`.
     pub stopping: bool,
+    /// Whether its machine has IPv6, so that "all addresses" means both. An older edge does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub has_ipv6: Option<bool>,
     /// What an operator should look at, such as a table on disk that could not be read.
     pub problems: Vec<String>,
     /// Every listener of the table.

@@ -30,6 +30,16 @@ const MAX_CONFLICTS: u32 = 20;
 pub struct Client {
     socket: Arc<PathBuf>,
     call_timeout: Duration,
+    way: Option<Arc<dyn Way>>,
+}
+
+/// What leads to a socket of another machine. Whoever forwards takes every connection here, also
+/// where nobody takes it over there, and knows why.
+pub trait Way: std::fmt::Debug + Send + Sync {
+    /// Why nobody listens at the socket here.
+    fn why_down(&self) -> Option<io::Error>;
+    /// Why a connection ended before anything had come over it, where nobody took it over there.
+    fn why_refused(&self) -> Option<io::Error>;
 }
 
 /// Why a call failed.
@@ -91,7 +101,7 @@ fn places(unbindable: &[Unbindable]) -> String {
 impl Client {
     /// A client for the edge whose admin socket is at this path. Does not connect yet.
     pub fn new(socket: impl Into<PathBuf>) -> Client {
-        Client { socket: Arc::new(socket.into()), call_timeout: CALL_TIMEOUT }
+        Client { socket: Arc::new(socket.into()), call_timeout: CALL_TIMEOUT, way: None }
     }
 
     /// The same with another limit on a call; one that waits on purpose (probe, drain) may take
@@ -99,6 +109,12 @@ impl Client {
     #[must_use]
     pub fn with_call_timeout(self, call_timeout: Duration) -> Client {
         Client { call_timeout, ..self }
+    }
+
+    /// The same, where the socket leads to one of another machine.
+    #[must_use]
+    pub fn over(self, way: Arc<dyn Way>) -> Client {
+        Client { way: Some(way), ..self }
     }
 
     /// The path of the socket.
@@ -270,13 +286,19 @@ impl Client {
     ) -> Result<(StatusCode, Bytes), ClientError> {
         let unreachable =
             |source| ClientError::Unreachable { socket: self.socket.to_path_buf(), source };
-        let stream = UnixStream::connect(&*self.socket).await.map_err(unreachable)?;
+        let way = self.way.as_ref();
+        let stream = UnixStream::connect(&*self.socket)
+            .await
+            .map_err(|error| unreachable(way.and_then(|way| way.why_down()).unwrap_or(error)))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(ClientError::Broken)?;
         let connection = tokio::spawn(connection);
         let answer = async {
-            let answer = sender.send_request(request).await.map_err(ClientError::Broken)?;
+            let answer = sender.send_request(request).await.map_err(|error| {
+                let refused = way.and_then(|way| way.why_refused());
+                refused.map_or(ClientError::Broken(error), unreachable)
+            })?;
             let status = answer.status();
             let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await;
             let body = body.map_err(|error| match error.downcast::<hyper::Error>() {

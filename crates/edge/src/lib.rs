@@ -22,6 +22,7 @@ mod tickets;
 pub mod worker;
 
 pub use certificate::{Certificate, CertificateError};
-pub use client::{Client, ClientError};
+pub use client::{Client, ClientError, Way};
 pub use password::{PasswordError, hash_password};
+pub use sockets::has_ipv6;
 pub use table::{Hold, Listener, Policy, Pool, Protocol, Replica, Route, Table, Target};

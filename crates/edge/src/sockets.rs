@@ -124,3 +124,8 @@ pub(crate) async fn keep_named(path: PathBuf) {
 pub(crate) fn watched(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::new(fd)
 }
+
+/// Whether this machine has IPv6, so that "all addresses" means both.
+pub fn has_ipv6() -> bool {
+    std::fs::read("/proc/net/if_inet6").is_ok_and(|text| !text.is_empty())
+}

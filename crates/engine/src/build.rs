@@ -39,7 +39,7 @@ impl DockerEngine {
             .map_err(|message| invalid(doing(), message))?;
         let feature = context.dockerfile().as_deref().and_then(buildkit_feature);
         let mut call = build_call(request, &arguments);
-        if let Some(header) = registry::all_auths_header().await {
+        if let Some(header) = registry::all_auths_header(&self.keyring).await {
             call = call.header("x-registry-config", header);
         }
         let sent = Arc::new(AtomicU64::new(0));

@@ -17,7 +17,7 @@ use serde_json::Value;
 use shiplap_model::{EngineError, EngineErrorKind, Limit, Limits, Span};
 
 use crate::endpoint::Endpoint;
-use crate::error;
+use crate::{error, link};
 
 /// bollard's own limit on the wait for an answer's head; ours are shorter, and apply first.
 const HEAD_LIMIT_S: u64 = 24 * 60 * 60;
@@ -153,6 +153,12 @@ impl Client {
                 let address = format!("tcp://{address}");
                 Docker::connect_with_http(&address, HEAD_LIMIT_S, API_DEFAULT_VERSION)
             }
+            Endpoint::Ssh(link) => Docker::connect_with_custom_transport(
+                link::transport(link),
+                Some("http://docker"),
+                HEAD_LIMIT_S,
+                API_DEFAULT_VERSION,
+            ),
         };
         let docker =
             docker.map_err(|e| error::from_bollard(format!("connecting to {endpoint}"), &e))?;

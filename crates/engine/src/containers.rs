@@ -66,6 +66,7 @@ impl DockerEngine {
                 "give the secret or config as `file:` instead of `environment:` or `content:`";
             return Err(EngineError { help: Some(help.into()), ..error });
         }
+        self.supplied(spec).await?;
         let (image, image_id) = self.image_for(&spec.image, doing).await?;
         let body = request.body(&image);
         let post = || {

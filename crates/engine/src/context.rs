@@ -98,15 +98,23 @@ fn path_inside(folder: &Path, path: &Path) -> Option<String> {
     Some(path.strip_prefix(folder).ok()?.to_str()?.to_owned())
 }
 
-/// Writes the tar on a thread of its own. `sent` counts what has left.
+/// The tar of a context. `sent` counts what has left.
 pub(crate) fn tar_stream(
     context: Context,
     sent: Arc<AtomicU64>,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+    written(sent, move |out| write_tar(&context, out))
+}
+
+/// What is written on a thread of its own, as it comes. `sent` counts what has left.
+pub(crate) fn written(
+    sent: Arc<AtomicU64>,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()> + Send + 'static,
+) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
     let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(QUEUE);
     tokio::task::spawn_blocking(move || {
         let mut out = ChannelWriter { sender: sender.clone(), buffer: Vec::new(), sent };
-        if let Err(error) = write_tar(&context, &mut out).and_then(|()| out.flush()) {
+        if let Err(error) = write(&mut out).and_then(|()| out.flush()) {
             // A closed channel means that nobody waits for the error either.
             let _ = sender.blocking_send(Err(error));
         }

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use shiplap_model::{EngineError, EngineErrorKind, EngineInfo, Limit};
 
+use crate::address::read_json;
 use crate::client::{Call, Client};
-use crate::endpoint::{Endpoint, read_json};
+use crate::endpoint::Endpoint;
 use crate::{error, ping};
 
 /// The oldest API that we speak: Docker 20.10.
@@ -105,7 +106,7 @@ impl Daemon {
         let file = match endpoint {
             Endpoint::Unix(_) => read_json(DAEMON_FILE.as_ref()).unwrap_or_default(),
             // Another machine's file would not be about this engine.
-            Endpoint::Tcp(_) => Value::Null,
+            Endpoint::Tcp(_) | Endpoint::Ssh(_) => Value::Null,
         };
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         if text(&info["ServerVersion"]).is_empty() {

@@ -10,7 +10,6 @@ use serde_json::Value;
 use shiplap_model::{EngineError, EngineErrorKind, Limit};
 
 use crate::client::{Call, encoded};
-use crate::endpoint::Endpoint;
 use crate::engine::DockerEngine;
 use crate::error::{from_bollard, with_kind};
 use crate::listening;
@@ -115,20 +114,16 @@ impl DockerEngine {
         folder: &str,
         longest: u64,
     ) -> Option<Vec<(String, Vec<u8>)>> {
-        match &self.endpoint() {
-            Endpoint::Unix(_) => listening::files(container_id, pid, folder, longest),
-            Endpoint::Tcp(_) => None,
-        }
+        let is_here = self.endpoint().is_here();
+        is_here.then(|| listening::files(container_id, pid, folder, longest)).flatten()
     }
 
     /// The TCP ports on which something in a running container listens for others: read from
     /// `/proc` of this machine. Nothing where that cannot be told.
     #[must_use]
     pub fn listening_ports(&self, container_id: &str, pid: u32) -> Option<BTreeSet<u16>> {
-        match &self.endpoint() {
-            Endpoint::Unix(_) => listening::ports(container_id, pid),
-            Endpoint::Tcp(_) => None,
-        }
+        let is_here = self.endpoint().is_here();
+        is_here.then(|| listening::ports(container_id, pid)).flatten()
     }
 }
 

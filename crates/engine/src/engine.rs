@@ -14,6 +14,7 @@ use shiplap_model::{
     EngineInfo, EngineNetwork, EngineVolume, ExecResult, Fields, ImageInfo, Limits, Mark, Observed,
     ObservedContainer, ProgressSink, RegistryAnswer, Scope, ServiceSpec,
 };
+use shiplap_registry::Keyring;
 use tokio::sync::OnceCell;
 
 use crate::client::Client;
@@ -21,6 +22,7 @@ use crate::containers::Lasting;
 use crate::daemon::{self, ApiVersion, Daemon};
 use crate::endpoint::Endpoint;
 use crate::listening;
+use crate::supply::Supply;
 
 /// Images of which the configuration is remembered; each takes a few kilobytes.
 const REMEMBERED_IMAGES: usize = 1000;
@@ -32,6 +34,7 @@ const REMEMBERED_CONTAINERS: usize = 10_000;
 pub struct DockerEngine {
     pub(crate) client: Client,
     endpoint: Endpoint,
+    pub(crate) keyring: Arc<Keyring>,
     api: Arc<OnceCell<ApiVersion>>,
     daemon: Arc<OnceCell<Daemon>>,
     /// Configurations by image id. An id is a digest, so what is remembered stays true.
@@ -39,6 +42,7 @@ pub struct DockerEngine {
     /// What cannot change while a container exists, by its id: it need not be asked for while
     /// requests are held.
     containers: Arc<Mutex<HashMap<String, Lasting>>>,
+    pub(crate) supply: Option<Arc<dyn Supply>>,
 }
 
 impl DockerEngine {
@@ -50,10 +54,12 @@ impl DockerEngine {
         Ok(Self {
             client: Client::connect(endpoint)?,
             endpoint: endpoint.clone(),
+            keyring: Arc::new(Keyring::of_this_user()),
             api: Arc::default(),
             daemon: Arc::default(),
             images: Arc::default(),
             containers: Arc::default(),
+            supply: None,
         })
     }
 
@@ -62,6 +68,19 @@ impl DockerEngine {
     pub fn with_limits(mut self, limits: &Limits) -> Self {
         self.client.set_limits(limits);
         self
+    }
+
+    /// The same with other logins for registries than the user's own.
+    #[must_use]
+    pub fn with_keyring(mut self, keyring: Arc<Keyring>) -> Self {
+        self.keyring = keyring;
+        self
+    }
+
+    /// The same, where somebody sees to what containers mount.
+    #[must_use]
+    pub fn with_supply(self, supply: Arc<dyn Supply>) -> Self {
+        Self { supply: Some(supply), ..self }
     }
 
     /// The underlying client, for what this type does not offer. It speaks the settled version
@@ -250,10 +269,10 @@ impl Engine for DockerEngine {
     }
 
     fn listens(&self, container: &ObservedContainer) -> Option<bool> {
-        match &self.endpoint {
-            Endpoint::Unix(_) => listening::listens(&container.id, container.pid?),
-            Endpoint::Tcp(_) => None,
+        if !self.endpoint.is_here() {
+            return None;
         }
+        listening::listens(&container.id, container.pid?)
     }
 
     async fn healthcheck(

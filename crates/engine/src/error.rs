@@ -5,11 +5,16 @@ use std::io;
 use bollard::errors::Error;
 use shiplap_model::{EngineError, EngineErrorKind};
 
+use crate::link::Trouble;
+
 /// Shorter values are no secrets, and blanking them out would garble messages.
 const SHORTEST_SECRET: usize = 3;
 
 /// Makes an error from what bollard reports, for those who use [`raw`](crate::DockerEngine::raw).
 pub fn from_bollard(doing: impl Into<String>, error: &Error) -> EngineError {
+    if let Some(trouble) = trouble_of_the_link(error) {
+        return trouble.during(doing);
+    }
     let (kind, message) = match error {
         Error::DockerResponseServerError { status_code, message } => {
             (kind_of_answer(*status_code, message), message.trim().to_owned())
@@ -57,6 +62,7 @@ pub(crate) fn with_kind(
         | EngineErrorKind::Invalid
         | EngineErrorKind::Timeout
         | EngineErrorKind::Internal
+        | EngineErrorKind::HostKey
         | EngineErrorKind::LeaseLost => None,
     };
     EngineError { kind, doing: doing.into(), message: message.into(), help }
@@ -147,6 +153,23 @@ fn kind_of_transport(error: &Error) -> (EngineErrorKind, String) {
         | Error::IOError { .. } => (EngineErrorKind::Broken, "the connection broke".to_owned()),
         _ => (EngineErrorKind::Internal, error.to_string()),
     }
+}
+
+/// What a link said that is behind an error.
+fn trouble_of_the_link(error: &Error) -> Option<Trouble> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = match error {
+        // A transparent one hides itself from the chain of causes.
+        Error::IOError { err } => Some(err),
+        other => Some(other),
+    };
+    while let Some(current) = cause {
+        let inner = current.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if let Some(trouble) = inner.and_then(|inner| inner.downcast_ref::<Trouble>()) {
+            return Some(trouble.clone());
+        }
+        cause = current.source();
+    }
+    None
 }
 
 #[cfg(test)]

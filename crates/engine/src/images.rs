@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use shiplap_model::{
     EngineError, EngineErrorKind, ImageInfo, Limit, Progress, ProgressSink, RegistryAnswer,
 };
+use shiplap_registry::retry;
 
 use crate::client::{Call, Lines, Wait, encoded};
 use crate::engine::DockerEngine;
@@ -85,39 +86,35 @@ impl DockerEngine {
         &self,
         reference: &str,
     ) -> Result<RegistryAnswer, EngineError> {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let answer = self.ask_registry_once(reference).await?;
+            // An engine does not pass on for how long the registry wants to be left alone.
+            let RegistryAnswer::RateLimited(_) = answer else { return Ok(answer) };
+            match retry::wait(attempts, None) {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return Ok(answer),
+            }
+        }
+    }
+
+    async fn ask_registry_once(&self, reference: &str) -> Result<RegistryAnswer, EngineError> {
         self.api().await?;
         let mut call = Call::get(format!("/distribution/{}/json", encoded(reference)));
-        if let Some(header) = registry::auth_header(reference).await {
+        if let Some(header) = registry::auth_header(&self.keyring, reference).await {
             call = call.header("x-registry-auth", header);
         }
         let doing = || format!("asking the registry for {reference}");
-        let error =
-            match self.client.send_within(call, self.client.wait(Limit::Registry), doing).await {
-                Ok(body) => {
-                    let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
-                    return match answer["Descriptor"]["digest"].as_str() {
-                        Some(digest) => Ok(RegistryAnswer::Digest(digest.to_owned())),
-                        None => Ok(RegistryAnswer::Missing("the answer names no digest".into())),
-                    };
-                }
-                Err(error) => error,
-            };
-        let lower = error.message.to_lowercase();
-        let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-        match error.kind {
-            EngineErrorKind::Unreachable | EngineErrorKind::Broken | EngineErrorKind::TooOld => {
-                Err(error)
+        match self.client.send_within(call, self.client.wait(Limit::Registry), doing).await {
+            Ok(body) => {
+                let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
+                Ok(match answer["Descriptor"]["digest"].as_str() {
+                    Some(digest) => RegistryAnswer::Digest(digest.to_owned()),
+                    None => RegistryAnswer::Missing("the answer names no digest".into()),
+                })
             }
-            EngineErrorKind::NotFound | EngineErrorKind::Denied => {
-                Ok(RegistryAnswer::Missing(error.message))
-            }
-            EngineErrorKind::Invalid if says(&["invalid reference"]) => Err(error),
-            _ if says(&["manifest unknown", "not found", "unauthorized", "denied"])
-                && !says(&["dial tcp", "no such host"]) =>
-            {
-                Ok(RegistryAnswer::Missing(error.message))
-            }
-            _ => Ok(RegistryAnswer::Unreachable(error.message)),
+            Err(error) => said_no(error),
         }
     }
 
@@ -134,7 +131,7 @@ impl DockerEngine {
         if let Some(platform) = platform {
             call = call.query("platform", platform);
         }
-        if let Some(header) = registry::auth_header(reference).await {
+        if let Some(header) = registry::auth_header(&self.keyring, reference).await {
             call = call.header("x-registry-auth", header);
         }
         let mut layers = Layers::default();
@@ -146,13 +143,7 @@ impl DockerEngine {
             })
             .await;
         if let Err(mut error) = outcome {
-            let lower = error.message.to_lowercase();
-            if lower.contains("unauthorized") || lower.contains("denied") {
-                error.kind = EngineErrorKind::Denied;
-                error.help = Some(format!("docker login {}", registry::host(reference)));
-            } else if lower.contains("manifest unknown") || lower.contains("not found") {
-                error.kind = EngineErrorKind::NotFound;
-            }
+            explain(&mut error, reference);
             return Err(error);
         }
         let missing = || {
@@ -200,6 +191,55 @@ impl DockerEngine {
             Ok(result) => result,
             Err(_) => Err(whole.over(doing(), "not done")),
         }
+    }
+}
+
+/// What an engine passes on of a registry that did not name a digest. Most come as the engine's own
+/// fault, so the words decide.
+fn said_no(error: EngineError) -> Result<RegistryAnswer, EngineError> {
+    let lower = error.message.to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+    match error.kind {
+        EngineErrorKind::Unreachable | EngineErrorKind::Broken | EngineErrorKind::TooOld => {
+            Err(error)
+        }
+        EngineErrorKind::Invalid if says(&["invalid reference"]) => Err(error),
+        _ if says(RATE_LIMITED) => Ok(RegistryAnswer::RateLimited(error.message)),
+        _ if says(&["dial tcp", "no such host"]) => Ok(RegistryAnswer::Unreachable(error.message)),
+        _ if says(&["name unknown", "name_unknown"]) => {
+            Ok(RegistryAnswer::NoRepository(error.message))
+        }
+        EngineErrorKind::Denied => Ok(RegistryAnswer::Denied(error.message)),
+        EngineErrorKind::NotFound => Ok(RegistryAnswer::Missing(error.message)),
+        _ if says(&["unauthorized", "denied", "no basic auth", "authentication required"]) => {
+            Ok(RegistryAnswer::Denied(error.message))
+        }
+        _ if says(&["manifest unknown", "not found"]) => Ok(RegistryAnswer::Missing(error.message)),
+        _ => Ok(RegistryAnswer::Unreachable(error.message)),
+    }
+}
+
+/// What registries say when they are asked too often.
+const RATE_LIMITED: &[&str] = &["toomanyrequests", "too many requests", "rate limit", "429"];
+
+/// Whether a registry was asked too often.
+pub(crate) fn is_rate_limit(error: &EngineError) -> bool {
+    let lower = error.message.to_lowercase();
+    RATE_LIMITED.iter().any(|word| lower.contains(word))
+}
+
+/// Finds out what kind of trouble a registry made, for pulls and pushes alike.
+pub(crate) fn explain(error: &mut EngineError, reference: &str) {
+    let host = registry::host(reference);
+    let lower = error.message.to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+    if is_rate_limit(error) {
+        error.help = Some(format!("wait, or `docker login {host}`, which has a higher limit"));
+    } else if says(&["unauthorized", "denied", "no basic auth", "authentication required"]) {
+        error.kind = EngineErrorKind::Denied;
+        error.help = Some(format!("docker login {host}"));
+    } else if says(&["manifest unknown", "not found", "name unknown"]) {
+        error.kind = EngineErrorKind::NotFound;
     }
 }
 

@@ -38,6 +38,12 @@ pub(crate) async fn ping(
                 Ok(stream) => ask(stream).await,
                 Err(error) => Err(error.into()),
             },
+            Endpoint::Ssh(link) => match link.connect().await {
+                Ok(stream) => ask(stream).await.map_err(|error| {
+                    link.why_refused(&link.address().socket).map_or(error, Into::into)
+                }),
+                Err(error) => Err(error.into()),
+            },
         }
     };
     match tokio::time::timeout(wait.time, pinging).await {

@@ -24,6 +24,10 @@ pub struct Summary {
     pub number: u32,
     /// The deployment that made it; nothing when somebody else did.
     pub deployment: Option<u64>,
+    /// The image as whoever made it named it; its id, where that name means another one by now.
+    pub image: String,
+    /// The image's id, `sha256:…`.
+    pub image_id: String,
     /// What it is doing.
     pub state: ContainerState,
     /// What its health check says; nothing when it has none, or does not run.
@@ -62,6 +66,8 @@ fn summary(listed: &Value) -> Option<Summary> {
         service: label(COMPOSE_SERVICE).unwrap_or_default().to_owned(),
         number: label(COMPOSE_NUMBER).and_then(|number| number.parse().ok()).unwrap_or(1),
         deployment: label(DEPLOYMENT).and_then(|number| number.parse().ok()),
+        image: text(&listed["Image"]),
+        image_id: text(&listed["ImageID"]),
         state: match listed["State"].as_str().unwrap_or_default() {
             "created" => ContainerState::Created,
             "running" => ContainerState::Running,

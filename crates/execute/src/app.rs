@@ -74,6 +74,18 @@ pub struct Source {
     pub notes: Vec<Note>,
     /// Secrets of the environment that the project uses, by name.
     pub secrets: BTreeMap<String, UsedSecret>,
+    /// Whose paths those of configs and secrets are.
+    pub files: FilesAt,
+}
+
+/// Where the files are that a project names, seen from its engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FilesAt {
+    /// On its machine: it mounts them.
+    #[default]
+    Engine,
+    /// On another one: their content travels.
+    Elsewhere,
 }
 
 /// A secret as a project is loaded with it.

@@ -139,6 +139,8 @@ pub(crate) struct Learned {
     protocols: BTreeMap<(String, u16), Protocol>,
     /// Images that were pulled or built, id by reference.
     images: BTreeMap<String, String>,
+    /// What checks of images have found, for the journal.
+    answers: BTreeMap<StepId, String>,
     /// Containers that were there when the plan was made, id by name.
     containers: BTreeMap<String, String>,
 }
@@ -357,8 +359,13 @@ async fn begun(
     };
     match &result {
         Ok(()) => {
-            let made = act::made(&step.action, learned).map_or(Note::Nothing, Note::Made);
-            match record(run, step.id, &what, StepState::Finished, made).await {
+            let answer = learned.lock().expect("no step panics").answers.remove(&step.id);
+            let note = match (act::made(&step.action, learned), &answer) {
+                (Some(made), _) => Note::Made(made),
+                (None, Some(answer)) => Note::Reason(answer),
+                (None, None) => Note::Nothing,
+            };
+            match record(run, step.id, &what, StepState::Finished, note).await {
                 // All have met and nobody goes back: doing so for want of a line would part us.
                 Err(error) if is_last_meeting(&step.action) && !error.is_lease_lost() => {
                     let text = format!("`{what}` is not in history: {}", error.text());
@@ -420,7 +427,9 @@ async fn interrupted(run: &Run, action: &Action) -> String {
         | Action::Watch { .. } => run.cancel.cancelled().await,
         // A command is stopped by dropping it; a container that was made must be removed first.
         Action::Require(requirement) => match requirement.run {
-            RequirementRun::Command { .. } => run.cancel.cancelled().await,
+            RequirementRun::Command { .. } | RequirementRun::Check(_) => {
+                run.cancel.cancelled().await
+            }
             RequirementRun::Container { .. } => std::future::pending().await,
         },
         // It can be interrupted, but whether all have met by then it knows by itself.

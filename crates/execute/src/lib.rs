@@ -10,6 +10,7 @@ mod clock;
 mod executor;
 mod holding;
 mod meeting;
+pub mod program;
 mod reporter;
 mod steady;
 

@@ -2,11 +2,15 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 use rustix::time::{ClockId, clock_gettime};
+use shiplap_model::LedgerError;
+
+use crate::failure::file;
 
 /// A process, so that it is not mistaken for a later one with the same number.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +23,13 @@ pub struct ProcessIdentity {
     pub pid: u32,
     /// When it started, in clock ticks since boot: field 22 of `/proc/<pid>/stat`.
     pub start_ticks: u64,
+}
+
+impl ProcessIdentity {
+    /// When it started, as a column holds it.
+    pub(crate) fn start_column(&self) -> i64 {
+        i64::try_from(self.start_ticks).unwrap_or(i64::MAX)
+    }
 }
 
 /// Whether a process still runs.
@@ -136,6 +147,22 @@ impl ProcessStat {
             ended: matches!(*fields.first()?, "Z" | "X" | "x"),
         })
     }
+}
+
+/// This machine and this process.
+pub(crate) fn system_host() -> Result<Arc<dyn Host>, LedgerError> {
+    match SystemHost::new() {
+        Ok(host) => Ok(Arc::new(host)),
+        Err(error) => Err(file("learn about this process from", Path::new("/proc"), &error)),
+    }
+}
+
+/// This machine, told from others.
+pub(crate) fn machine() -> String {
+    // Not there in most containers, whose host's name then tells them apart.
+    let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    let host = rustix::system::uname();
+    format!("{}\n{}", host.nodename().to_string_lossy(), machine.trim())
 }
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 //!
 //! Nothing is used as it stands in the file; each purpose has a key derived from it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use chacha20poly1305::aead::rand_core::RngCore;
@@ -16,19 +16,30 @@ use crate::chain::Fields;
 use crate::failure::file;
 
 const KEY_BYTES: usize = 32;
-const NONCE_BYTES: usize = 24;
+pub(crate) const NONCE_BYTES: usize = 24;
 
 const FOR_BINDINGS: &str = "shiplap ledger 1: encryption of bindings";
 const FOR_BINDING_SEALS: &str = "shiplap ledger 1: seals of encrypted bindings";
 const FOR_HEADS: &str = "shiplap ledger 1: seals of the last entry";
 const FOR_CHECKS: &str = "shiplap ledger 1: telling one key from another";
 
-/// Where the key of a state directory is.
-pub(crate) fn key_path(state_dir: &Path) -> PathBuf {
-    state_dir.join("key")
+/// Where the key is, and who has it.
+#[derive(Debug, Clone)]
+pub(crate) struct KeyPlace {
+    pub(crate) path: PathBuf,
+    pub(crate) sharing: Sharing,
 }
 
-/// The key of a state directory.
+/// Who has a ledger's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    /// One state directory.
+    Alone,
+    /// Every machine that deploys with the ledger.
+    Shared,
+}
+
+/// The key of a ledger.
 pub(crate) struct Key {
     bytes: Secret<[u8; KEY_BYTES]>,
 }
@@ -39,54 +50,66 @@ pub(crate) struct SealedBinding {
     pub(crate) ciphertext: Vec<u8>,
 }
 
-impl Key {
+impl KeyPlace {
+    /// The key of a state directory.
+    pub(crate) fn of(state_dir: &Path) -> Self {
+        Self { path: state_dir.join("key"), sharing: Sharing::Alone }
+    }
+
     /// Reads the key of a ledger that was written with it: one whose check is `check`.
-    pub(crate) fn load(state_dir: &Path, check: &blake3::Hash) -> Result<Self, LedgerError> {
-        let path = key_path(state_dir);
-        let key = Self::read(&path)?.ok_or_else(|| {
-            LedgerError::Storage(format!(
-                "its key `{}` is missing; put it back from a backup of the state directory",
-                path.display()
-            ))
-        })?;
+    pub(crate) fn load(&self, check: &blake3::Hash) -> Result<Key, LedgerError> {
+        let (path, help) = (self.path.display(), self.help());
+        let key = self
+            .read()?
+            .ok_or_else(|| LedgerError::Storage(format!("its key `{path}` is missing; {help}")))?;
         if key.check() != *check {
-            return Err(LedgerError::Storage(format!(
-                "`{}` is not the key it was written with; put the right one back from a backup \
-                 of the state directory",
-                path.display()
-            )));
+            let text = format!("`{path}` is not the key it was written with; {help}");
+            return Err(LedgerError::Storage(text));
         }
         Ok(key)
     }
 
+    fn help(&self) -> &'static str {
+        match self.sharing {
+            Sharing::Alone => "put the right one back from a backup of the state directory",
+            Sharing::Shared => {
+                "copy the key from a machine that has deployed with this ledger, or name the file \
+                 that holds it with SHIPLAP_LEDGER_KEY_FILE"
+            }
+        }
+    }
+
     /// Reads the key of a ledger that holds nothing yet, or makes one.
-    pub(crate) fn load_or_create(state_dir: &Path) -> Result<Self, LedgerError> {
-        let path = key_path(state_dir);
-        if let Some(key) = Self::read(&path)? {
+    pub(crate) fn load_or_create(&self) -> Result<Key, LedgerError> {
+        if let Some(key) = self.read()? {
             return Ok(key);
         }
-        create(state_dir, &path)?;
-        Self::read(&path)?.ok_or_else(|| {
-            LedgerError::Storage(format!("`{}` vanished while it was made", path.display()))
+        create(&self.path)?;
+        self.read()?.ok_or_else(|| {
+            let path = self.path.display();
+            LedgerError::Storage(format!("`{path}` vanished while it was made"))
         })
     }
 
-    fn read(path: &Path) -> Result<Option<Self>, LedgerError> {
-        let bytes = match fs::read(path) {
+    fn read(&self) -> Result<Option<Key>, LedgerError> {
+        let bytes = match fs::read(&self.path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(file("read the key", path, &error)),
+            Err(error) => return Err(file("read the key", &self.path, &error)),
         };
         let bytes = <[u8; KEY_BYTES]>::try_from(bytes).map_err(|bytes| {
             LedgerError::Storage(format!(
-                "the key `{}` holds {} bytes instead of {KEY_BYTES}; put it back from a backup",
-                path.display(),
-                bytes.len()
+                "the key `{}` holds {} bytes instead of {KEY_BYTES}; {}",
+                self.path.display(),
+                bytes.len(),
+                self.help()
             ))
         })?;
-        Ok(Some(Self { bytes: Secret::new(bytes) }))
+        Ok(Some(Key { bytes: Secret::new(bytes) }))
     }
+}
 
+impl Key {
     /// Tells one key from another without giving it away.
     pub(crate) fn check(&self) -> blake3::Hash {
         self.keyed(FOR_CHECKS, &Fields::new())
@@ -151,12 +174,18 @@ fn place(scope: &Scope, number: i64) -> Fields {
 
 /// Makes a key, unless another process is faster. It appears whole or not at all: written under
 /// a name of its own, then linked, which fails where the name is taken.
-fn create(state_dir: &Path, path: &Path) -> Result<(), LedgerError> {
+fn create(path: &Path) -> Result<(), LedgerError> {
     let mut bytes = [0; KEY_BYTES];
     let mut suffix = [0; 8];
     fill_random(&mut bytes)?;
     fill_random(&mut suffix)?;
-    let draft = state_dir.join(format!("key.{:016x}.draft", u64::from_le_bytes(suffix)));
+    let folder = path.parent().unwrap_or_else(|| Path::new("/"));
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|error| file("create the folder of the key", folder, &error))?;
+    let draft = folder.join(format!("key.{:016x}.draft", u64::from_le_bytes(suffix)));
     let linked = write_synced(&draft, &bytes).and_then(|()| fs::hard_link(&draft, path));
     let removed = fs::remove_file(&draft);
     match linked {
@@ -165,7 +194,7 @@ fn create(state_dir: &Path, path: &Path) -> Result<(), LedgerError> {
         Err(error) => return Err(file("make the key", path, &error)),
     }
     removed
-        .and_then(|()| File::open(state_dir)?.sync_all())
+        .and_then(|()| File::open(folder)?.sync_all())
         .map_err(|error| file("make the key", path, &error))
 }
 
@@ -175,7 +204,7 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     draft.sync_all()
 }
 
-fn fill_random(bytes: &mut [u8]) -> Result<(), LedgerError> {
+pub(crate) fn fill_random(bytes: &mut [u8]) -> Result<(), LedgerError> {
     OsRng
         .try_fill_bytes(bytes)
         .map_err(|error| LedgerError::Storage(format!("the system has no randomness: {error}")))
@@ -191,12 +220,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let checks: Vec<blake3::Hash> = std::thread::scope(|threads| {
             let makers: Vec<_> = (0..8)
-                .map(|_| threads.spawn(|| Key::load_or_create(dir.path()).unwrap().check()))
+                .map(|_| {
+                    threads.spawn(|| KeyPlace::of(dir.path()).load_or_create().unwrap().check())
+                })
                 .collect();
             makers.into_iter().map(|maker| maker.join().unwrap()).collect()
         });
         assert!(checks.iter().all(|check| *check == checks[0]));
-        let mode = fs::metadata(key_path(dir.path())).unwrap().permissions().mode();
+        let mode = fs::metadata(KeyPlace::of(dir.path()).path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no drafts are left");
     }
@@ -204,7 +235,7 @@ mod tests {
     #[test]
     fn a_binding_cannot_be_moved_to_another_deployment() {
         let dir = tempfile::tempdir().unwrap();
-        let key = Key::load_or_create(dir.path()).unwrap();
+        let key = KeyPlace::of(dir.path()).load_or_create().unwrap();
         let scope = Scope { project: "shop".into(), environment: "prod".into() };
         // Same bytes when put one after the other, but another scope.
         let shifted = Scope { project: "shopp".into(), environment: "rod".into() };

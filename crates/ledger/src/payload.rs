@@ -6,11 +6,11 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use shiplap_model::{
-    Direction, JournalEntry, NewDeployment, Outcome, Resumption, Rules, StepState, StoredImage,
-    StoredRelease, StoredRequest,
+    Direction, JournalEntry, LedgerError, NewDeployment, Outcome, Resumption, Rules, StepState,
+    StoredImage, StoredRelease, StoredRequest,
 };
 
-use crate::failure::{Failure, damaged};
+use crate::failure::damaged;
 
 /// A form of payload.
 pub(crate) trait Form: Serialize + DeserializeOwned {
@@ -74,7 +74,7 @@ struct BegunHead {
 }
 
 /// The generation under which a deployment began, and which facts may follow.
-pub(crate) fn read_head(seq: i64, text: &str) -> Result<(u64, Rules), Failure> {
+pub(crate) fn read_head(seq: i64, text: &str) -> Result<(u64, Rules), LedgerError> {
     let head: BegunHead = serde_json::from_str(text)
         .map_err(|error| damaged(format!("entry {seq} cannot be read: {error}")))?;
     check_version::<Begun>(seq, head.version)?;
@@ -214,7 +214,7 @@ pub(crate) fn write<T: Form>(payload: &T) -> String {
 }
 
 /// Reads the payload of the entry `seq`.
-pub(crate) fn read<T: Form>(seq: i64, text: &str) -> Result<T, Failure> {
+pub(crate) fn read<T: Form>(seq: i64, text: &str) -> Result<T, LedgerError> {
     #[derive(Deserialize)]
     struct Versioned {
         version: u32,
@@ -225,7 +225,7 @@ pub(crate) fn read<T: Form>(seq: i64, text: &str) -> Result<T, Failure> {
     serde_json::from_str(text).map_err(unreadable)
 }
 
-fn check_version<T: Form>(seq: i64, version: u32) -> Result<(), Failure> {
+fn check_version<T: Form>(seq: i64, version: u32) -> Result<(), LedgerError> {
     if version == 0 || version > T::VERSION {
         return Err(damaged(format!("entry {seq} has the unknown version {version}")));
     }

@@ -143,8 +143,14 @@ pub struct ExecResult {
 pub enum RegistryAnswer {
     /// It knows it, under this manifest digest.
     Digest(String),
-    /// It does not know it, or does not show it to us.
+    /// It has no such tag or digest.
     Missing(String),
+    /// It has no such repository.
+    NoRepository(String),
+    /// It does not let us, or does not show it to us.
+    Denied(String),
+    /// It was asked too often, and stays with that for longer than we wait.
+    RateLimited(String),
     /// It does not answer.
     Unreachable(String),
 }
@@ -295,6 +301,8 @@ pub enum EngineErrorKind {
     Broken,
     /// The socket is there and we may not use it.
     Denied,
+    /// The key of the machine that it is on is not known, or is another one than before.
+    HostKey,
     /// Its API is older than we speak.
     TooOld,
     /// What was asked for does not exist.

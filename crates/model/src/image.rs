@@ -85,7 +85,7 @@ impl ImagePin {
 }
 
 /// `registry.example:5000/team/api:v2@sha256:…` to `registry.example:5000/team/api`.
-fn repository(reference: &str) -> &str {
+pub(crate) fn repository(reference: &str) -> &str {
     let named = reference.split('@').next().unwrap_or(reference);
     match named.rfind(':') {
         Some(colon) if !named[colon..].contains('/') => &named[..colon],

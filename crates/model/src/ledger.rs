@@ -413,6 +413,9 @@ pub enum LedgerError {
     /// The disk it is on is full.
     #[error("no space is left for the ledger: {0}")]
     DiskFull(String),
+    /// The database does not answer, and was waited for. Trying again later is safe.
+    #[error("the ledger cannot be reached: {0}")]
+    Unreachable(String),
     /// The file system or the database refused.
     #[error("the ledger cannot be used: {0}")]
     Storage(String),

@@ -14,11 +14,13 @@ mod mark;
 mod observed;
 mod order;
 mod plan;
+mod reference;
 mod replica;
 mod requirement;
 mod router;
 mod routes;
 mod secret;
+mod store;
 mod token;
 
 pub use desired::{Desired, FieldDigests, Fields, InjectedFile, ServiceSpec};
@@ -45,15 +47,19 @@ pub use observed::{
     ObservedNetwork, ObservedVolume, PublishedPort,
 };
 pub use order::{
-    Claim, MAX_WAITING, NewOrder, Order, OrderEnd, OrderError, OrderState, Orders, Placed, Wanted,
+    Claim, KEY_LASTS, MAX_WAITING, NewOrder, ORDERS_KEPT, Order, OrderEnd, OrderError, OrderState,
+    Orders, Placed, Wanted,
 };
 pub use plan::{
     Action, Cause, Change, ChangeKind, Gate, Goal, HealthGate, MeetingPoint, NameTarget, Note,
     Phase, Plan, PortProbe, Refusal, RouteIntent, RouteLine, RouteTarget, Starts, Step, StepId,
     Strategy,
 };
+pub use reference::{BadReference, Reference};
 pub use replica::{BASE_NAME_LIMIT, ReplicaName, Standing};
-pub use requirement::{Requirement, RequirementKind, RequirementRun};
+pub use requirement::{
+    CheckedImage, ImageCheck, Requirement, RequirementKind, RequirementRun, Tell,
+};
 pub use router::{
     HolderSpec, HolderStatus, ListenerSpec, NameListener, OpenStreams, PoolKey, PoolSpec,
     PoolStatus, ProbeKind, ProbeOutcome, ProbeRequest, Protocol, RouteChange, RoutedReplica,
@@ -64,4 +70,5 @@ pub use routes::{
     RateBy, RateLimit, RoutePolicy, RouteSpec, RouteTable, RouteTo,
 };
 pub use secret::Secret;
-pub use token::{Token, TokenAction, TokenScope, Tokens};
+pub use store::Store;
+pub use token::{Token, TokenAction, TokenScope, Tokens, minute_of};

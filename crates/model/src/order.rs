@@ -86,11 +86,22 @@ pub struct NewOrder {
     pub message: Option<String>,
     /// The commit that it comes from, as the caller names it.
     pub revision: Option<String>,
-    /// Whoever asks again with the same key (and the same token) within a day gets the order that
-    /// is there.
+    /// Whoever asks for the same again (scope, what, why and from where) with the same key and the
+    /// same token within [`KEY_LASTS`] gets the order that is there. Those that came without a
+    /// token share one.
     pub idempotency_key: Option<String>,
-    /// How long it waits for others that it can be merged with.
+    /// How long it waits for others that it can be merged with. Orders do not overtake each other:
+    /// one that waits less makes those before it in its scope wait no longer than itself.
     pub settle: Duration,
+}
+
+impl NewOrder {
+    /// Whether another one asks for the same, as its idempotency key claims.
+    #[must_use]
+    pub fn asks_the_same(&self, other: &Self) -> bool {
+        (&self.scope, &self.wanted, &self.message, &self.revision)
+            == (&other.scope, &other.wanted, &other.message, &other.revision)
+    }
 }
 
 /// An order.
@@ -179,33 +190,48 @@ pub struct Claim {
     /// Whether another server was at it before, whose claim has run out: what that one has begun is
     /// in the ledger, under the order's number.
     pub resumed: bool,
-    /// Grows with each claim of this order; [`Orders::keep`] and [`Orders::end`] name it.
+    /// Grows with each claim of this order; [`Orders::keep`] and [`Orders::finish`] name it.
     pub generation: u64,
 }
 
 /// The most orders that may wait in one scope.
 pub const MAX_WAITING: u32 = 100;
 
+/// How long an idempotency key stands for its order.
+pub const KEY_LASTS: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long an order is kept after it was merged or has ended; history keeps the deployment.
+pub const ORDERS_KEPT: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+
 /// The queue of control servers. Several may share one.
+///
+/// Orders of one scope are done one after the other, in the order in which they came. Those of
+/// different scopes know nothing of each other.
 #[async_trait]
 pub trait Orders: Send + Sync {
-    /// Writes an order down; it is on disk when this returns.
+    /// Writes an order down; it is on disk when this returns. One with an idempotency key that is
+    /// there already is not written again, also where too many are waiting. Forgets orders that
+    /// were merged or have ended longer ago than [`ORDERS_KEPT`].
     async fn place(&self, order: &NewOrder) -> Result<Placed, OrderError>;
     /// Takes the oldest order that is due and in whose scope no other one is running, together with
-    /// all later ones of its scope that it can be merged with: those end as `Merged` into the newest
-    /// of them, which is the one that is returned, with all that was asked for. One whose claim
-    /// has run out comes before all others of its scope, alone. Exactly one caller gets an order.
+    /// those of its scope that follow it, due or not, up to the first that it cannot be merged
+    /// with: they end as `Merged` into the newest of them, which is the one that is returned, with
+    /// all that was asked for. One whose claim has run out comes before all others of its scope,
+    /// alone. A claim runs out after its `ttl`, or as soon as the process that made it is one of
+    /// this machine that is gone. Exactly one caller gets an order.
     async fn claim(&self, server: &str, ttl: Duration) -> Result<Option<Claim>, OrderError>;
-    /// Prolongs a claim; [`OrderError::Lost`] when another server has it by now.
+    /// Prolongs a claim, also one that has run out and that nobody took; [`OrderError::Lost`] when
+    /// somebody else has it by now, or it has ended.
     async fn keep(&self, claim: &Claim, ttl: Duration) -> Result<(), OrderError>;
-    /// Writes down how it ended; [`OrderError::Lost`] as above.
-    async fn end(&self, claim: &Claim, end: &OrderEnd) -> Result<(), OrderError>;
+    /// Writes down how it ended; [`OrderError::Lost`] as above. Who says the same twice is right
+    /// twice.
+    async fn finish(&self, claim: &Claim, end: &OrderEnd) -> Result<(), OrderError>;
     /// One order.
     async fn order(&self, id: u64) -> Result<Option<Order>, OrderError>;
     /// Orders, newest first, at most `limit`; of one scope where it is given.
     async fn orders(&self, scope: Option<&Scope>, limit: u32) -> Result<Vec<Order>, OrderError>;
-    /// A number that is another one when an order was placed, taken or ended since: whoever waits
-    /// need not read everything again.
+    /// A number that is another one when an order was placed, taken or ended since, and the same
+    /// when not: whoever waits need not read everything again.
     async fn orders_revision(&self) -> Result<u64, OrderError>;
 }
 

@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{CreateReplica, Desired};
+use async_trait::async_trait;
+
+use crate::image::repository;
+use crate::{CreateReplica, Desired, Reference};
 
 /// What is asked for, in the order in which it is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,12 +51,79 @@ impl RequirementKind {
 pub struct Requirement {
     /// What is asked for.
     pub kind: RequirementKind,
+    /// Which images it is about, where it is asked per image: registry and repository, such as
+    /// `ghcr.io/team/api`; `*` stands for any text. All, where there are none.
+    pub repositories: Vec<String>,
     /// The image that it is about, by the name in the file; only where it is asked per image.
     pub image: Option<String>,
     /// How it is asked.
     pub run: RequirementRun,
     /// How long that may take.
     pub limit: Duration,
+}
+
+impl Requirement {
+    /// Whether it is about an image, by its name in the file. What is no name of an image is not
+    /// excepted from anything.
+    #[must_use]
+    pub fn is_about(&self, reference: &str) -> bool {
+        let Ok(reference) = Reference::parse(reference) else { return true };
+        let place = reference.place();
+        self.repositories.is_empty() || self.repositories.iter().any(|p| fits(p, &place))
+    }
+}
+
+/// Whether a text fits a pattern in which `*` stands for any text.
+fn fits(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let mut parts: Vec<&str> = parts.collect();
+    let Some(last) = parts.pop() else { return rest.is_empty() };
+    for part in parts {
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+/// An image that is about to be run for the first time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckedImage {
+    /// Its name in the file.
+    pub reference: String,
+    /// The digest of its manifest, where a registry has it.
+    pub digest: Option<String>,
+    /// Its id on the engine.
+    pub id: String,
+}
+
+impl CheckedImage {
+    /// What names exactly this image: the repository with the digest, else the id.
+    #[must_use]
+    pub fn exact(&self) -> String {
+        match &self.digest {
+            Some(digest) => format!("{}@{digest}", repository(&self.reference)),
+            None => self.id.clone(),
+        }
+    }
+}
+
+/// Where a check tells what it does; it is shown, and not kept.
+pub type Tell = Arc<dyn Fn(String) + Send + Sync>;
+
+/// Something that says yes or no of an image.
+#[async_trait]
+pub trait ImageCheck: fmt::Debug + Send + Sync {
+    /// Says yes, and in one line what was found; that line is kept with the deployment.
+    ///
+    /// Dropping the future stops it.
+    ///
+    /// # Errors
+    /// Why not. Whatever kept it from being found out is a no.
+    async fn check(&self, image: &CheckedImage, tell: Tell) -> Result<String, String>;
 }
 
 /// How it is asked. Ending with code 0 is yes.
@@ -67,6 +137,8 @@ pub enum RequirementRun {
         /// Where it starts.
         folder: PathBuf,
     },
+    /// By code of our own, on the deployer's machine.
+    Check(Arc<dyn ImageCheck>),
     /// By a container that is made for it and removed afterwards.
     Container {
         /// Where its service is described.
@@ -83,7 +155,64 @@ impl fmt::Display for Requirement {
             (None, RequirementRun::Container { desired, .. }) => {
                 write!(f, "{} in {}", self.kind.word(), desired.project)
             }
-            (None, RequirementRun::Command { .. }) => f.write_str(self.kind.word()),
+            (None, RequirementRun::Command { .. } | RequirementRun::Check(_)) => {
+                f.write_str(self.kind.word())
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Never;
+
+    #[async_trait]
+    impl ImageCheck for Never {
+        async fn check(&self, _: &CheckedImage, _: Tell) -> Result<String, String> {
+            Err("never".to_owned())
+        }
+    }
+
+    fn about(repositories: &[&str]) -> Requirement {
+        Requirement {
+            kind: RequirementKind::Signature,
+            repositories: repositories.iter().map(|&text| text.to_owned()).collect(),
+            image: None,
+            run: RequirementRun::Check(Arc::new(Never)),
+            limit: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn a_policy_names_repositories() {
+        let team = about(&["ghcr.io/team/*", "docker.io/library/nginx"]);
+        assert!(team.is_about("ghcr.io/team/api:v1"));
+        assert!(team.is_about("nginx:1.27"));
+        assert!(!team.is_about("ghcr.io/teams/api:v1"));
+        assert!(!team.is_about("ghcr.io.evil.example/team/api"));
+        assert!(about(&[]).is_about("anything"));
+        assert!(about(&["*"]).is_about("redis"));
+        assert!(about(&["ghcr.io/*/api"]).is_about("ghcr.io/team/api"));
+        assert!(!about(&["ghcr.io/*/api"]).is_about("ghcr.io/team/api-2"));
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_read_is_not_excepted() {
+        assert!(about(&["ghcr.io/team/*"]).is_about("UPPER CASE"));
+    }
+
+    #[test]
+    fn an_image_is_named_by_its_digest() {
+        let mut image = CheckedImage {
+            reference: "reg:5000/api:v1".to_owned(),
+            digest: Some("sha256:aa".to_owned()),
+            id: "sha256:bb".to_owned(),
+        };
+        assert_eq!(image.exact(), "reg:5000/api@sha256:aa");
+        image.digest = None;
+        assert_eq!(image.exact(), "sha256:bb");
     }
 }

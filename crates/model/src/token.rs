@@ -98,18 +98,35 @@ pub struct Token {
     pub revoked_ms: Option<i64>,
 }
 
+impl Token {
+    /// Whether it works at this time, milliseconds since 1970.
+    #[must_use]
+    pub fn works(&self, at_ms: i64) -> bool {
+        self.revoked_ms.is_none() && self.expires_ms.is_none_or(|expires| at_ms < expires)
+    }
+}
+
+/// The minute of a time, as [`Token::used_ms`] keeps it.
+#[must_use]
+pub const fn minute_of(at_ms: i64) -> i64 {
+    at_ms - at_ms.rem_euclid(60_000)
+}
+
 /// Where tokens are kept.
 #[async_trait]
 pub trait Tokens: Send + Sync {
-    /// Keeps a new one. An id that is there is refused as `Illegal` would be: with `Storage`.
+    /// Keeps a new one. One whose id is there is refused with [`LedgerError::Storage`], and the one
+    /// that is there stays as it is.
     async fn add_token(&self, token: &Token) -> Result<(), LedgerError>;
     /// The token with this id.
     async fn token(&self, id: &str) -> Result<Option<Token>, LedgerError>;
-    /// All, the oldest first, also those that do not work any more.
+    /// All, in the order in which they were added, also those that do not work any more.
     async fn tokens(&self) -> Result<Vec<Token>, LedgerError>;
-    /// Writes down that it was used.
+    /// Writes down that it was used: the minute, and only where it is later than what is there. A
+    /// token that is not there is no error.
     async fn token_used(&self, id: &str, at_ms: i64) -> Result<(), LedgerError>;
-    /// Makes it not work any more. False where there is none, or it did not work before.
+    /// Makes it not work any more. False, and nothing is changed, where there is none or it did not
+    /// work before: it was revoked, or had expired by `at_ms`.
     async fn revoke_token(&self, id: &str, at_ms: i64) -> Result<bool, LedgerError>;
 }
 

@@ -1,6 +1,6 @@
 //! What a user should know before acting.
 
-use shiplap_model::{ChangeKind, Goal, HealthGate, ImageOrigin, Names, Note};
+use shiplap_model::{ChangeKind, Goal, HealthGate, ImageOrigin, ImagePin, Names, Note};
 
 use crate::assemble::Context;
 
@@ -20,6 +20,18 @@ pub(crate) fn notes(context: &Context<'_>) -> Vec<Note> {
                     "{name} has no health check and no published port: it only has to listen on a port, \
                      or run for {} s",
                     gate.steady.as_secs_f32()
+                ),
+            ));
+        }
+        if service.changes() && is_latest(&service.spec.image) {
+            let image = &service.spec.image;
+            notes.push(note(
+                "latest-pinned",
+                format!(
+                    "{name} runs {} as it is now ({}): what is pushed to that tag later comes with \
+                     `deploy --pull`",
+                    image.reference,
+                    image.short()
                 ),
             ));
         }
@@ -93,6 +105,12 @@ pub(crate) fn notes(context: &Context<'_>) -> Vec<Note> {
         }
     }
     notes
+}
+
+/// Whether an image of a registry goes by the tag that everybody moves.
+fn is_latest(image: &ImagePin) -> bool {
+    let known = image.digest.is_some();
+    known && image.reference.ends_with(":latest")
 }
 
 /// A job that is not run, and how to run it all the same.

@@ -36,8 +36,8 @@ pub struct ProjectEntry {
     pub environments: BTreeMap<String, EnvironmentEntry>,
     /// What others may ask for by their own forms of request.
     pub triggers: Vec<Trigger>,
-    /// Why its files cannot be used right now. What is known from before stays in the entry, so that
-    /// a typing error in a file does not turn known names into unknown ones.
+    /// Why its files cannot be used right now. What is known from before stays in the entry, so
+    /// that a typing error in a file does not turn known names into unknown ones.
     pub problem: Option<String>,
 }
 
@@ -63,8 +63,8 @@ pub struct ServiceEntry {
     pub repository: String,
     /// The tag, where the reference has one.
     pub tag: Option<String>,
-    /// The variable that is the tag, such as `API_IMAGE_TAG`. Services with the same one always have
-    /// the same tag: whoever sets one of them sets all.
+    /// The variable that is the tag, such as `API_IMAGE_TAG`. Services with the same one always
+    /// have the same tag: whoever sets one of them sets all.
     pub variable: Option<String>,
     /// Why no tag can be set, where none can: `the file names the tag itself`.
     pub fixed: Option<String>,
@@ -135,8 +135,8 @@ pub struct PushTrigger {
     pub secret: Secret<String>,
     /// `owner/name` that the payload must name; every one where absent.
     pub repository: Option<String>,
-    /// Branches, `*` standing for any characters, and the environments that are deployed as the files
-    /// say. Where several match, all are.
+    /// Branches, `*` standing for any characters, and the environments that are deployed as the
+    /// files say. Where several match, all are.
     pub branches: BTreeMap<String, BTreeSet<String>>,
 }
 

@@ -10,8 +10,8 @@ pub enum StopReason {
     /// This server leaves. Finish if it takes seconds, or leave the order to others:
     /// [`crate::CarriedOut::Left`].
     Leaving,
-    /// Another server has taken the order over: change nothing any more, at once. What is returned is
-    /// not written down.
+    /// Another server has taken the order over: change nothing any more, at once. What is returned
+    /// is not written down.
     Lost,
     /// Somebody has taken the order back: undo it.
     Withdrawn,
@@ -30,8 +30,8 @@ impl Default for Stop {
 }
 
 impl Stop {
-    /// Asks. A later reason replaces an earlier one, except that [`StopReason::Lost`] stays: nothing
-    /// may be changed after that.
+    /// Asks. A later reason replaces an earlier one, except that [`StopReason::Lost`] stays:
+    /// nothing may be changed after that.
     pub fn ask(&self, reason: StopReason) {
         self.sender.send_if_modified(|current| {
             let changes = *current != Some(StopReason::Lost) && *current != Some(reason);
@@ -53,7 +53,8 @@ impl Stop {
         self.other_than(None).await
     }
 
-    /// Waits until there is another reason than `seen`: whoever leaves slowly may lose the order too.
+    /// Waits until there is another reason than `seen`: whoever leaves slowly may lose the order
+    /// too.
     pub async fn other_than(&self, seen: Option<StopReason>) -> StopReason {
         let mut receiver = self.sender.subscribe();
         let reason = receiver.wait_for(|now| now.is_some() && *now != seen).await.map(|now| *now);

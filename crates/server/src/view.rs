@@ -2,9 +2,10 @@
 //!
 //! Fields are added, never changed; clients ignore those that they do not know.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use shiplap_model::{Order, OrderEnd, OrderState, Wanted};
 use utoipa::ToSchema;
 
 /// An environment: what runs, what the files say, what the ledger says.
@@ -130,4 +131,160 @@ pub struct JournalLine {
     /// More, such as the reason of a failure.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub detail: Option<String>,
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum WantedView {
+    /// What the files say, with other tags for some services.
+    Deploy {
+        /// Tags by service.
+        #[serde(default)]
+        tags: BTreeMap<String, String>,
+        /// Services that may be touched besides; all where both are empty.
+        #[serde(default)]
+        services: BTreeSet<String>,
+    },
+    /// What an earlier deployment had.
+    Rollback {
+        /// Services; all where empty.
+        #[serde(default)]
+        services: BTreeSet<String>,
+        /// The deployment to go back to; the one before the current one where absent.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        to: Option<u64>,
+    },
+    /// The release of another environment.
+    Promote {
+        /// That environment.
+        from: String,
+        /// Its deployment; the current one where absent.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        deployment: Option<u64>,
+    },
+}
+
+impl From<&Wanted> for WantedView {
+    fn from(wanted: &Wanted) -> Self {
+        match wanted.clone() {
+            Wanted::Deploy { tags, services } => Self::Deploy { tags, services },
+            Wanted::Rollback { services, to } => Self::Rollback { services, to },
+            Wanted::Promote { from, deployment } => Self::Promote { from, deployment },
+        }
+    }
+}
+
+/// An order: something that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OrderView {
+    /// Its number.
+    pub id: u64,
+    /// Where.
+    pub project: String,
+    /// Where.
+    pub environment: String,
+    /// What.
+    pub wanted: WantedView,
+    /// Who: a token's name, or user and host.
+    pub who: String,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub message: Option<String>,
+    /// The commit that it comes from.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub revision: Option<String>,
+    /// When it came, milliseconds since 1970.
+    pub at_ms: i64,
+    /// What became of it.
+    pub state: OrderStateView,
+    /// When it is due, milliseconds since 1970, while it waits.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub due_ms: Option<i64>,
+    /// The server that is at it, while it runs.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub server: Option<String>,
+    /// The later order that does what it asked for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub merged_into: Option<u64>,
+    /// How it ended, or the one that it was merged into.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub end: Option<EndView>,
+}
+
+/// What became of an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OrderStateView {
+    /// Nobody has begun.
+    Waiting,
+    /// A server is at it.
+    Running,
+    /// A later one does it.
+    Merged,
+    /// It came to its end.
+    Ended,
+}
+
+/// How an order ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EndView {
+    /// When, milliseconds since 1970.
+    pub at_ms: i64,
+    /// The exit code that the command would have had: 0 is success (docs/exit-codes.md).
+    pub exit: u8,
+    /// The deployment's number, where it came to one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub deployment: Option<u64>,
+    /// What happened in a line.
+    pub summary: String,
+}
+
+impl From<&OrderEnd> for EndView {
+    fn from(end: &OrderEnd) -> Self {
+        let OrderEnd { at_ms, exit, deployment, summary } = end.clone();
+        Self { at_ms, exit, deployment, summary }
+    }
+}
+
+impl OrderView {
+    /// An order as it is shown; `doing` is the one that does what it asked for.
+    pub(crate) fn new(order: &Order, doing: &Order) -> Self {
+        let mut view = Self {
+            id: order.id,
+            project: order.new.scope.project.clone(),
+            environment: order.new.scope.environment.clone(),
+            wanted: WantedView::from(&order.new.wanted),
+            who: order.new.who.clone(),
+            message: order.new.message.clone(),
+            revision: order.new.revision.clone(),
+            at_ms: order.at_ms,
+            state: OrderStateView::Waiting,
+            due_ms: None,
+            server: None,
+            merged_into: None,
+            end: None,
+        };
+        match &order.state {
+            OrderState::Waiting { due_ms } => view.due_ms = Some(*due_ms),
+            OrderState::Running { server, .. } => {
+                view.state = OrderStateView::Running;
+                view.server = Some(server.clone());
+            }
+            OrderState::Merged { into } => {
+                view.state = OrderStateView::Merged;
+                view.merged_into = Some(*into);
+            }
+            OrderState::Ended(_) => view.state = OrderStateView::Ended,
+        }
+        if let OrderState::Ended(end) = &doing.state {
+            view.end = Some(EndView::from(end));
+        }
+        view
+    }
+
+    /// Whether it came to its end, and to a good one.
+    pub(crate) fn succeeded(&self) -> bool {
+        self.end.as_ref().is_some_and(|end| end.exit == 0)
+    }
 }

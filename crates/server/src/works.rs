@@ -12,8 +12,8 @@ use crate::view::{DeploymentDetail, DeploymentView, EnvironmentState};
 /// What the server needs of the world. All of it may be called at the same time.
 #[async_trait]
 pub trait Works: Send + Sync {
-    /// What there is to deploy. Called for every request, so an implementation keeps it and looks at
-    /// the files again when they change.
+    /// What there is to deploy. Called for every request, so an implementation keeps it and looks
+    /// at the files again when they change.
     async fn catalog(&self) -> Arc<Catalog>;
 
     /// Carries an order out, to its end. Called for one order of a scope at a time, by one of the
@@ -21,8 +21,8 @@ pub trait Works: Send + Sync {
     /// in the ledger and may still be under way.
     ///
     /// Progress goes to `events`. When `stop` asks, the way to the end is the implementation's to
-    /// choose, by the reason: see [`crate::StopReason`]. The future is never dropped before it is done,
-    /// but for a server that leaves and has waited for as long as it may.
+    /// choose, by the reason: see [`crate::StopReason`]. The future is never dropped before it is
+    /// done, but for a server that leaves and has waited for as long as it may.
     async fn carry_out(&self, claim: &Claim, events: &dyn EventSink, stop: &Stop) -> CarriedOut;
 
     /// What runs, what the files say and what the ledger says. May be a snapshot of some seconds
@@ -50,8 +50,8 @@ pub trait Works: Send + Sync {
 pub enum CarriedOut {
     /// It came to its end, which the server writes down.
     Ended(OrderEnd),
-    /// It did not, because `stop` asked: nobody here is at it any more, and another server (or this one
-    /// after it was started again) takes it up when the claim has run out.
+    /// It did not, because `stop` asked: nobody here is at it any more, and another server (or this
+    /// one after it was started again) takes it up when the claim has run out.
     Left,
 }
 

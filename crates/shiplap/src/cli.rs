@@ -1,16 +1,23 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use shiplap_model::Limit;
 
+pub use crate::commands::build::BuildArgs;
+pub use crate::commands::ci::CiCommand;
 pub use crate::commands::data::DataCommand;
 pub use crate::commands::env::EnvCommand;
 pub use crate::commands::init::InitArgs;
 pub use crate::commands::maintenance::MaintenanceCommand;
+pub use crate::commands::push::PushArgs;
 pub use crate::commands::secrets::SecretsCommand;
+pub use crate::commands::serve::ServeArgs;
+pub use crate::commands::token::TokenCommand;
+pub use crate::ledger::LedgerArgs;
 
 /// Deploys Docker Compose projects with no failed request.
 ///
@@ -21,6 +28,10 @@ pub use crate::commands::secrets::SecretsCommand;
 pub struct Cli {
     #[command(flatten)]
     pub project: ProjectArgs,
+    #[command(flatten)]
+    pub remote: crate::remote::RemoteArgs,
+    #[command(flatten)]
+    pub ledger: LedgerArgs,
     /// Print one JSON document instead of text
     #[arg(long, global = true)]
     pub json: bool,
@@ -29,7 +40,7 @@ pub struct Cli {
 }
 
 /// Which project.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct ProjectArgs {
     /// Compose files, merged in order [default: as Compose finds them]
     #[arg(short = 'f', long = "file", global = true, value_name = "FILE")]
@@ -43,7 +54,7 @@ pub struct ProjectArgs {
     /// Project name [default: as Compose names it]
     #[arg(short = 'p', long = "project-name", global = true, value_name = "NAME")]
     pub project_name: Option<String>,
-    /// Environment of shiplap.yaml [default: the only one there is]
+    /// Environment or group of shiplap.yaml [default: the only environment there is]
     // Without a name, `config --environment` prints variables, as with Compose.
     #[arg(
         short = 'e',
@@ -55,7 +66,13 @@ pub struct ProjectArgs {
     )]
     pub environment: Option<String>,
     /// The configuration [default: shiplap.yaml here, or in a folder above]
-    #[arg(long = "config-file", global = true, value_name = "FILE")]
+    #[arg(
+        long = "config-file",
+        global = true,
+        value_name = "FILE",
+        env = crate::serve::OWN_FILE_VARIABLE,
+        hide_env = true
+    )]
     pub config: Option<PathBuf>,
     /// Folder that relative paths start from
     #[arg(long, global = true, value_name = "DIR")]
@@ -101,6 +118,13 @@ pub enum Command {
         #[arg(long, value_parser = duration)]
         after: Duration,
     },
+    /// Be the ssh of a process, and end with it (whoever acts on another machine starts this)
+    #[command(hide = true)]
+    Link {
+        /// The id of that process, and the words for ssh
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<OsString>,
+    },
     /// Show one deployment: what it made current, its plan and its journal
     Show {
         /// Its number [default: the newest]
@@ -116,6 +140,11 @@ pub enum Command {
     Scale(ScaleArgs),
     /// Stop and remove the project's containers and networks
     Down(DownArgs),
+    /// Build the images that the Compose files describe, labelled with where they come from
+    Build(BuildArgs),
+    /// Bring an image from this engine to an environment's, with no registry: only layers that are
+    /// missing there travel
+    Push(PushArgs),
     /// Show, then free, images that no rollback needs
     Prune(PruneArgs),
     /// Print the normalised project, as `docker compose config` does
@@ -124,6 +153,9 @@ pub enum Command {
     Check(CheckArgs),
     /// Write a shiplap.yaml for what is in this folder
     Init(InitArgs),
+    /// Write what continuous integration needs
+    #[command(subcommand)]
+    Ci(CiCommand),
     /// Print the JSON Schema of shiplap.yaml, for editors
     Schema,
     /// Keep values that nobody else may see: encrypted, by environment, version by version
@@ -135,6 +167,11 @@ pub enum Command {
     /// Look after environments
     #[command(subcommand)]
     Env(EnvCommand),
+    /// Serve deployments to CI, registries and people elsewhere, by HTTP
+    Serve(ServeArgs),
+    /// Look after tokens: who may ask a control server for what
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Look after the edge proxy
     #[command(subcommand)]
     Edge(EdgeCommand),

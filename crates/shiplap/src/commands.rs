@@ -1,8 +1,10 @@
 //! One function per command.
 
+pub mod build;
 mod carry;
 pub mod certificates;
 mod check;
+pub mod ci;
 mod config;
 pub mod data;
 mod edge;
@@ -16,9 +18,12 @@ mod look;
 pub mod maintenance;
 mod promote;
 mod prune;
+pub mod push;
 mod retire;
 mod schema;
 pub mod secrets;
+pub mod serve;
+pub mod token;
 mod top;
 mod unsupported;
 pub mod verify;
@@ -27,16 +32,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shiplap_compose::{Diagnostic, Severity};
 use shiplap_config::Settings;
-use shiplap_engine::DockerEngine;
 use shiplap_execute::Silent;
 use shiplap_execute::app::{App, AppError, Source};
-use shiplap_model::{Limits, Scope};
+use shiplap_model::{Limits, Requirement, Scope};
 
 use crate::cli::{Cli, Command, LimitArgs, ProjectArgs, Selected};
 use crate::exit::Exit;
 use crate::load::{DEFAULT_ENVIRONMENT, Opened};
 use crate::output::errors;
 use crate::secrets::Missing;
+use crate::world::{Place, World};
 
 /// Whether a person or a program reads the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +64,7 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Rollback(args) => carry::rollback(&project, &args, format).await,
         Command::Resume(args) => carry::resume(&project, &args, format).await,
         Command::Status => look::status(&project, format).await,
-        Command::Top(args) => top::top(project.project_name.as_deref(), &args, format).await,
+        Command::Top(args) => top::top(&project, &args, format).await,
         Command::History(args) => look::history(&project, &args, format).await,
         Command::Retire { containers, after } => retire::retire(&project, &containers, after).await,
         Command::Show { number } => look::show(&project, number, format).await,
@@ -68,7 +73,9 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Restart(args) => carry::restart(&project, &args, format).await,
         Command::Scale(args) => carry::scale(&project, &args, format).await,
         Command::Down(args) => carry::down(&project, &args, format).await,
-        Command::Prune(args) => prune::prune(&args, format).await,
+        Command::Build(args) => build::build(&project, &args, format).await,
+        Command::Push(args) => push::push(&project, &args, format).await,
+        Command::Prune(args) => prune::prune(&project, &args, format).await,
         Command::Config(args) => config::config(&project, &args, cli.json).await,
         Command::Check(args) => check::check(&project, &args, format).await,
         Command::Maintenance(command) => maintenance::maintenance(&project, &command, format).await,
@@ -76,21 +83,30 @@ pub async fn run(cli: Cli) -> Exit {
         Command::Secrets(command) => secrets::secrets(&project, &command, format).await,
         Command::Data(command) => data::data(&command, format).await,
         Command::Env(command) => env::env(&project, &command, format).await,
-        Command::Edge(command) => edge::edge(&command, format).await,
+        Command::Edge(command) => edge::edge(&project, &command, format).await,
+        Command::Link { .. } => unreachable!("it has become another program"),
         Command::Init(args) => init::init(&project, &args).await,
+        Command::Serve(args) => serve::serve(&args).await,
+        Command::Token(command) => token::token(&command, format).await,
+        Command::Ci(command) => ci::ci(&project, &command),
         Command::Schema => schema::schema(),
         Command::Htpasswd { name } => htpasswd::htpasswd(&name),
     }
 }
 
-/// Loads the project, or says all that is wrong with its files.
-async fn source(project: &ProjectArgs) -> Result<Source, Exit> {
-    opened(project, Missing::Pretend).await.map(|opened| opened.source)
+/// Loads the project, or says all that is wrong with its files; and where it is deployed.
+async fn source(project: &ProjectArgs) -> Result<(Source, Place), Exit> {
+    placed(opened(project, Missing::Pretend).await?)
 }
 
 /// The same for a command that deploys it: what has to be generated is generated.
-async fn source_to_deploy(project: &ProjectArgs) -> Result<Source, Exit> {
-    opened(project, Missing::Make).await.map(|opened| opened.source)
+async fn source_to_deploy(project: &ProjectArgs) -> Result<(Source, Place), Exit> {
+    placed(opened(project, Missing::Make).await?)
+}
+
+fn placed(opened: Opened) -> Result<(Source, Place), Exit> {
+    let place = opened.place().map_err(|error| refuse(&error, None))?;
+    Ok((opened.source, place))
 }
 
 /// The same, with what its environment says.
@@ -177,18 +193,34 @@ fn show_diagnostics(diagnostics: &[Diagnostic]) {
     }
 }
 
-/// Where to act. With an environment, or a project name on the command line, the Compose files may
+/// What to act on.
+struct Found {
+    scope: Scope,
+    /// Nothing where the files are gone or broken.
+    source: Option<Source>,
+    place: Place,
+}
+
+/// What to act on. With an environment, or a project name on the command line, the Compose files may
 /// be gone or broken: going back must work at the very moment when they are.
-async fn scope(project: &ProjectArgs) -> Result<(Scope, Option<Source>), Exit> {
+async fn found(project: &ProjectArgs) -> Result<Found, Exit> {
+    let found = |scope, source: Option<Source>, place: Result<Place, AppError>| match place {
+        Ok(place) => Ok(Found { scope, source, place }),
+        Err(error) => Err(refuse(&error, source.as_ref())),
+    };
     let diagnostics = match crate::load::open(project, Missing::Pretend).await {
-        Ok(opened) => return Ok((opened.source.scope(), Some(opened.source))),
+        Ok(opened) => {
+            let place = opened.place();
+            return found(opened.source.scope(), Some(opened.source), place);
+        }
         Err(diagnostics) => diagnostics,
     };
     if let Some(scope) = named_scope(project) {
-        return Ok((scope, None));
+        return found(scope, None, Place::usual());
     }
     if let Ok(Some(settings)) = crate::load::settings(project) {
-        return Ok((crate::load::scope_of(&settings).await, None));
+        let place = Place::of(Some(&settings));
+        return found(crate::load::scope_of(&settings).await, None, place);
     }
     show_diagnostics(&diagnostics);
     eprintln!("  = help: with `-p PROJECT` this command needs no files");
@@ -202,10 +234,44 @@ fn named_scope(project: &ProjectArgs) -> Option<Scope> {
 }
 
 /// The adapters, for commands that only look: limits are those of the environment.
-async fn world(source: Option<&Source>) -> Result<(App, DockerEngine), Exit> {
+async fn app(place: &Place, source: Option<&Source>) -> Result<(App, World), Exit> {
     let limits = crate::limits::from_environment()?;
-    let app = crate::world::app(std::sync::Arc::new(Silent), &limits).await;
-    app.map_err(|error| refuse(&error, source))
+    let world = place.reach(&limits).await.map_err(|error| refuse(&error, source))?;
+    let app = world.app(std::sync::Arc::new(Silent), &limits).await;
+    Ok((app.map_err(|error| refuse(&error, source))?, world))
+}
+
+/// The machine that a command acts on as a whole, such as its edge: that of the environment which is
+/// named, or of all that shiplap.yaml declares.
+fn machine(project: &ProjectArgs) -> Result<Place, Exit> {
+    let said = |diagnostics: Vec<Diagnostic>| {
+        show_diagnostics(&diagnostics);
+        Exit::Failed
+    };
+    let refused = |error: AppError| refuse(&error, None);
+    if crate::load::wanted(project).is_some() {
+        let settings = crate::load::settings(project).map_err(said)?;
+        return Place::of(settings.as_ref()).map_err(refused);
+    }
+    let declared = crate::load::environments(project).map_err(said)?;
+    let declared = declared.map(|(_, declared)| declared).unwrap_or_default();
+    let mut all = declared.iter().filter_map(|one| one.settings.as_ref());
+    let Some(first) = all.next() else { return Place::usual().map_err(refused) };
+    match all.find(|other| other.target != first.target) {
+        None => Place::of(Some(first)).map_err(refused),
+        Some(other) => {
+            let (first, other) = (&first.name, &other.name);
+            eprintln!("error[usage]: which machine? `{first}` and `{other}` are on different ones");
+            eprintln!("  = help: `-e {first}` means that of `{first}`");
+            Err(Exit::Usage)
+        }
+    }
+}
+
+/// The same, reached.
+async fn machine_reached(project: &ProjectArgs) -> Result<World, Exit> {
+    let limits = crate::limits::from_environment()?;
+    machine(project)?.reach(&limits).await.map_err(|error| refuse(&error, None))
 }
 
 /// Says why a command did not begin.
@@ -238,6 +304,15 @@ fn limits(selected: &Selected, limits: &LimitArgs) -> Result<Limits, Exit> {
         watch: selected.watch.unwrap_or(given.watch),
         drain: selected.drain.unwrap_or(given.drain),
         ..given
+    })
+}
+
+/// What must hold before a deployment of an environment changes anything.
+fn requirements(settings: Option<&Settings>) -> Result<Vec<Requirement>, Exit> {
+    let Some(settings) = settings else { return Ok(Vec::new()) };
+    crate::gates::requirements(settings).map_err(|diagnostics| {
+        show_diagnostics(&diagnostics);
+        Exit::Failed
     })
 }
 

@@ -28,6 +28,9 @@ const SOCKET: &str = "admin.sock";
 const DIR_VARIABLE: &str = "SHIPLAP_EDGE_DIR";
 /// Group that may use the admin socket.
 const GID_VARIABLE: &str = "SHIPLAP_EDGE_GID";
+/// The engine's socket, outside of the edge's container: whoever may use it may use the admin
+/// socket.
+const ENGINE_VARIABLE: &str = "SHIPLAP_EDGE_ENGINE";
 /// Names the build, in the edge's status.
 const BUILD_VARIABLE: &str = "SHIPLAP_EDGE_BUILD";
 
@@ -83,6 +86,18 @@ fn supervise() -> std::io::Result<()> {
     let own = std::env::current_exe()?;
     let command = vec![own.into_os_string(), "edge".into(), "work".into()];
     let mut config = SupervisorConfig::new(dir(), socket(), command);
-    config.socket_gid = std::env::var(GID_VARIABLE).ok().and_then(|gid| gid.parse().ok());
+    let given = std::env::var(GID_VARIABLE).ok().and_then(|gid| gid.parse().ok());
+    let found = || group_outside(std::env::var_os(ENGINE_VARIABLE)?.as_ref());
+    config.socket_gid = given.or_else(found);
     supervisor::run(config)
+}
+
+/// The group of a file outside of our container, which shares the processes of its machine.
+fn group_outside(path: &std::path::Path) -> Option<u32> {
+    use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, open, openat2};
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let root = open("/proc/1/root", flags | OFlags::DIRECTORY, Mode::empty()).ok()?;
+    // `/var/run` is a link to `/run`, which is to lead to the one outside.
+    let file = openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT).ok()?;
+    Some(fstat(file).ok()?.st_gid)
 }

@@ -3,10 +3,11 @@
 mod gather;
 mod probes;
 
-use shiplap_engine::DockerEngine;
 use shiplap_execute::app::AppError;
 use shiplap_isolation::{Finding, Instance, Report, Severity, Tried, Untested, check, reach};
 use shiplap_model::EngineError;
+
+use crate::world::World;
 
 /// Why nothing can be said.
 pub enum VerifyError {
@@ -48,18 +49,15 @@ impl Verified {
 /// # Errors
 /// When the engine cannot be asked, when one of them has no containers (nothing can be said of it
 /// then), or on Ctrl-C.
-pub async fn verify(
-    docker: &DockerEngine,
-    instances: &[Instance],
-) -> Result<Verified, VerifyError> {
-    let seen = gather::gather(docker, instances).await?;
+pub async fn verify(world: &World, instances: &[Instance]) -> Result<Verified, VerifyError> {
+    let seen = gather::gather(world, instances).await?;
     if let Some(empty) = seen.snapshots.iter().find(|snapshot| !reach::has_containers(snapshot)) {
         return Err(VerifyError::Nothing(empty.instance.clone()));
     }
     let mut report: Report = check(&seen.snapshots, &seen.strangers);
     let mut untested = seen.untested;
     untested.extend(reach::untested(&seen.snapshots));
-    let asked = probes::ask(docker, reach::questions(&seen.snapshots)).await?;
+    let asked = probes::ask(&world.docker, reach::questions(&seen.snapshots)).await?;
     untested.extend(reach::judge(&seen.snapshots, &asked, &mut report));
     untested.sort();
     untested.dedup();

@@ -2,21 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use shiplap_compose::separate::{self, separate};
 use shiplap_compose::{Diagnostic, Loaded, OsFiles, Project, Request, Tolerance};
 use shiplap_config::{Config, Generated, Settings, Sharing};
-use shiplap_execute::app::{Source, UsedSecret};
-use shiplap_ledger::SqliteLedger;
-use shiplap_model::{
-    Deployment, DeploymentState, Ledger as _, Note, Outcome, Scope, StoredRelease,
-};
-use shiplap_secrets::magic::{Place, Scheme};
+use shiplap_execute::app::{AppError, FilesAt, Source, UsedSecret};
+use shiplap_model::{Deployment, DeploymentState, Note, Outcome, Scope, StoredRelease};
+use shiplap_secrets::magic::{self, Scheme};
 
 use crate::cli::ProjectArgs;
+use crate::delivery::{self, Deliveries};
 use crate::ephemeral::{Ephemeral, Store};
 use crate::secrets::{self, Missing, Supply};
 use crate::tags::Tags;
+use crate::world::Place;
 
 /// The environment that a folder without further configuration is deployed as.
 pub const DEFAULT_ENVIRONMENT: &str = "default";
@@ -27,8 +27,36 @@ const ENVIRONMENT_VARIABLE: &str = "SHIPLAP_ENVIRONMENT";
 #[derive(Debug, Clone)]
 pub struct Opened {
     pub source: Source,
+    /// What of its files has to be on the engine's machine.
+    pub deliveries: Arc<Deliveries>,
     /// Nothing where there is no `shiplap.yaml`, or the command line goes without it.
     pub settings: Option<Settings>,
+}
+
+impl Opened {
+    /// Where it is deployed.
+    ///
+    /// # Errors
+    /// As with [`Place::of`].
+    pub fn place(&self) -> Result<Place, AppError> {
+        Ok(Place::of(self.settings.as_ref())?.with_files(self.deliveries.clone()))
+    }
+
+    /// Leads what it names in its folder to another machine, if its engine is on one. An address
+    /// that cannot be read is somebody else's to tell of.
+    fn delivered(mut self) -> Result<Self, Vec<Diagnostic>> {
+        if Place::of(self.settings.as_ref()).is_ok_and(|place| place.is_behind_ssh()) {
+            let source = &mut self.source;
+            source.files = FilesAt::Elsewhere;
+            let own = source.loaded.project_directory.clone();
+            let folder = self.settings.as_ref().map(|settings| settings.folder().to_path_buf());
+            let folders: Vec<PathBuf> = std::iter::once(own).chain(folder).collect();
+            let (deliveries, notes) = delivery::prepare(&mut source.loaded, &folders)?;
+            source.notes.extend(notes);
+            self.deliveries = Arc::new(deliveries);
+        }
+        Ok(self)
+    }
 }
 
 /// Loads the project.
@@ -54,12 +82,13 @@ pub async fn open_as(
             let known = Known { environment: &environment, domain: None, scheme: Scheme::Http };
             let (loaded, secrets, generated) = load(request(args)?, &known, missing)?;
             let (routes, notes) = (shiplap_config::plain_routes(&generated), Vec::new());
-            let source = Source { loaded, environment, routes, notes, secrets };
-            Ok(Opened { source, settings: None })
+            let files = FilesAt::default();
+            let source = Source { loaded, environment, routes, notes, secrets, files };
+            Opened { source, deliveries: Arc::default(), settings: None }.delivered()
         }
         Some(settings) => {
             let source = environment(args, &settings, missing).await?;
-            Ok(Opened { source, settings: Some(settings) })
+            Opened { source, deliveries: Arc::default(), settings: Some(settings) }.delivered()
         }
     }
 }
@@ -87,7 +116,7 @@ fn load(
     };
     let (project, environment) = (survey.project.clone(), known.environment.to_owned());
     let scope = Scope { project, environment };
-    let place = Place { scope: &scope, domain: known.domain, scheme: known.scheme };
+    let place = magic::Place { scope: &scope, domain: known.domain, scheme: known.scheme };
     let store = secrets::store();
     let mut supply = Supply::find(&store, &place, &survey, missing)?;
     request.environment.extend(supply.variables(&survey)?);
@@ -247,7 +276,7 @@ pub fn all_settings(
 
 /// Everything that was ever deployed from here.
 pub async fn deployed() -> Vec<Scope> {
-    match SqliteLedger::open(&crate::world::state_dir()) {
+    match crate::ledger::open().await {
         Ok(ledger) => ledger.scopes().await.unwrap_or_default(),
         Err(_) => Vec::new(),
     }
@@ -255,7 +284,7 @@ pub async fn deployed() -> Vec<Scope> {
 
 /// What a scope's newest deployment that was done has made current.
 pub async fn current_release(scope: &Scope) -> Option<StoredRelease> {
-    let ledger = SqliteLedger::open(&crate::world::state_dir()).ok()?;
+    let ledger = crate::ledger::open().await.ok()?;
     let deployments = ledger.deployments(scope, u32::MAX).await.ok()?;
     let done =
         |d: &Deployment| matches!(d.state, DeploymentState::Ended { outcome: Outcome::Done, .. });
@@ -333,6 +362,8 @@ async fn environment(
         scheme: if settings.tls.is_some() { Scheme::Https } else { Scheme::Http },
     };
     demand_secrets(settings, &environment)?;
+    let scope = Scope { project: settings.project_name.clone(), environment: environment.clone() };
+    crate::registries::take(settings, &scope)?;
     let request = for_environment(args, settings)?;
     let (mut loaded, secrets, generated) = load(request, &known, missing)?;
     settings.shape(&mut loaded.project, &loaded.inactive)?;
@@ -342,7 +373,8 @@ async fn environment(
         text: format!("route {route} stays with {}: it is about every host", settings.base),
     }));
     let routes = settings.routes(&loaded.project, &generated, &OsFiles)?;
-    Ok(Source { loaded, environment, routes, notes, secrets })
+    let files = FilesAt::default();
+    Ok(Source { loaded, environment, routes, notes, secrets, files })
 }
 
 /// That the store has what the environment says it needs.
@@ -539,7 +571,7 @@ pub async fn request_to_show(args: &ProjectArgs) -> Result<Request, Vec<Diagnost
     };
     if let Ok(survey) = shiplap_compose::survey(&request, &OsFiles) {
         let scope = Scope { project: survey.project.clone(), environment };
-        let place = Place { scope: &scope, domain: domain.as_deref(), scheme: Scheme::Http };
+        let place = magic::Place { scope: &scope, domain: domain.as_deref(), scheme: Scheme::Http };
         let blank = secrets::blank_variables(&secrets::store(), &place, &survey)?;
         request.environment.extend(blank);
     }

@@ -1,14 +1,13 @@
-//! All environments of a project at a glance: one call to the engine, one to the edge, however many
-//! there are.
+//! All environments of a project at a glance: one call to each engine and one to its edge, however
+//! many there are.
 
 use std::collections::BTreeMap;
 
 use shiplap_config::Target;
+use shiplap_edge::ClientError;
 use shiplap_edge::table::Table;
-use shiplap_edge::{Client, ClientError};
 use shiplap_engine::Summary;
 use shiplap_execute::app::AppError;
-use shiplap_ledger::SqliteLedger;
 use shiplap_model::{
     ContainerState, Deployment, DeploymentState, Health, Ledger, LedgerError, Limits, Outcome,
     ReplicaName, Scope, Standing, StoredRelease,
@@ -16,6 +15,7 @@ use shiplap_model::{
 
 use crate::ephemeral::Ephemeral;
 use crate::load::{Declared, known_in};
+use crate::world::Place;
 
 /// How far back is looked for what is current.
 const LOOK_BACK: u32 = 100;
@@ -27,6 +27,23 @@ pub struct Overview {
     pub project: String,
     /// In the order of the file, then those that `env create` made.
     pub environments: Vec<Environment>,
+    /// Where they are, in the order in which they come up.
+    pub machines: Vec<Machine>,
+}
+
+/// A machine.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// The engine's address, where the file names one.
+    pub target: Option<String>,
+    /// What was seen there; else why nothing was. Then of its environments is known what history
+    /// says.
+    pub seen: Result<Seen, String>,
+}
+
+/// What was seen on a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
     /// Whether an edge answers; without one nothing is known of routes.
     pub has_edge: bool,
 }
@@ -76,54 +93,100 @@ pub struct Routed {
     pub held: bool,
 }
 
-/// Looks at all of them.
-///
-/// # Errors
-/// When the engine or the ledger cannot be asked.
-pub async fn look(
-    project: String,
-    known: &[Declared],
-    limits: &Limits,
-) -> Result<Overview, AppError> {
-    let docker = crate::world::engine(limits).await?;
-    let edge = Client::new(crate::edge::socket()).with_call_timeout(limits.edge_call);
-    let (summaries, table) = tokio::join!(docker.summaries(), edge.table());
-    let summaries = summaries?;
+/// What is on a machine.
+struct Look {
+    summaries: Vec<Summary>,
+    table: Option<Table>,
+}
+
+async fn look_at(place: Result<Place, AppError>, limits: &Limits) -> Result<Look, AppError> {
+    let world = place?.reach(limits).await?;
+    let edge = world.edge().with_call_timeout(limits.edge_call);
+    let (summaries, table) = tokio::join!(world.docker.summaries(), edge.table());
     let table = match table {
         Ok(table) => Some(table),
         Err(ClientError::Unreachable { .. }) => None,
         Err(error) => return Err(crate::edge::error(error).into()),
     };
-    let ledger = SqliteLedger::open(&crate::world::state_dir())?;
+    Ok(Look { summaries: summaries?, table })
+}
+
+/// Looks at all of them. A machine among several that cannot be reached is told of.
+///
+/// # Errors
+/// When the ledger, or the only machine, cannot be asked.
+pub async fn look(
+    project: String,
+    known: &[Declared],
+    limits: &Limits,
+) -> Result<Overview, AppError> {
+    let mut targets: Vec<Option<String>> = Vec::new();
+    for target in known.iter().map(target_of) {
+        if !targets.contains(&target) {
+            targets.push(target);
+        }
+    }
+    let places = targets.iter().map(|target| {
+        let of = |one: &&Declared| target_of(one) == *target && one.settings.is_some();
+        let settings = known.iter().find(of).and_then(|one| one.settings.as_ref());
+        look_at(Place::of(settings), limits)
+    });
+    let mut looks = futures_util::future::join_all(places).await;
+    if let [only] = looks.as_mut_slice()
+        && only.is_err()
+    {
+        return looks.remove(0).map(|_| unreachable!("it is an error"));
+    }
+    let ledger = crate::ledger::open().await?;
     let scopes = ledger.scopes().await?;
     let mut environments = Vec::new();
     for known in known {
         let (name, project_name) = known.names();
         let environment = known_in(&scopes, name, project_name);
         let scope = Scope { project: project_name.to_owned(), environment };
-        let history = history(&ledger, &scope).await?;
+        let history = history(ledger.as_ref(), &scope).await?;
         let current = current(&history);
-        let own: Vec<&Summary> =
-            summaries.iter().filter(|container| container.project == project_name).collect();
+        let target = target_of(known);
+        let machine = targets.iter().position(|one| *one == target).expect("they are all of them");
+        let seen = looks[machine].as_ref().ok();
+        let own: Vec<&Summary> = seen
+            .iter()
+            .flat_map(|seen| &seen.summaries)
+            .filter(|container| container.project == project_name)
+            .collect();
+        let table = seen.and_then(|seen| seen.table.as_ref());
         environments.push(Environment {
             name: name.to_owned(),
             project_name: project_name.to_owned(),
-            target: known.settings.as_ref().and_then(|settings| match &settings.target {
-                Target::Here => None,
-                Target::At(address) => Some(address.clone()),
-            }),
+            target,
             ephemeral: known.ephemeral.clone(),
             replicas: count(&own, current.map(|current| &current.release)),
             current: current.map(|current| current.number),
             newest: history.first().cloned(),
-            routed: table.as_ref().map(|t| routed(&scope.to_string(), t)).unwrap_or_default(),
+            routed: table.map(|t| routed(&scope.to_string(), t)).unwrap_or_default(),
         });
     }
-    Ok(Overview { project, environments, has_edge: table.is_some() })
+    let machine = |(target, look): (_, Result<Look, AppError>)| Machine {
+        target,
+        seen: match look {
+            Ok(look) => Ok(Seen { has_edge: look.table.is_some() }),
+            Err(error) => Err(error.to_string()),
+        },
+    };
+    let machines = targets.into_iter().zip(looks).map(machine).collect();
+    Ok(Overview { project, environments, machines })
+}
+
+/// The engine's address, where the file names one.
+fn target_of(known: &Declared) -> Option<String> {
+    match &known.settings.as_ref()?.target {
+        Target::Here => None,
+        Target::At(address) => Some(address.clone()),
+    }
 }
 
 /// As much of history as it takes to tell what is current, the newest first.
-async fn history(ledger: &SqliteLedger, scope: &Scope) -> Result<Vec<Deployment>, LedgerError> {
+async fn history(ledger: &dyn Ledger, scope: &Scope) -> Result<Vec<Deployment>, LedgerError> {
     let newest = ledger.deployments(scope, 1).await?;
     if newest.iter().all(is_done) { Ok(newest) } else { ledger.deployments(scope, LOOK_BACK).await }
 }
@@ -142,7 +205,7 @@ fn current(history: &[Deployment]) -> Option<&Deployment> {
 /// # Errors
 /// When the ledger cannot be read.
 pub async fn release(
-    ledger: &SqliteLedger,
+    ledger: &dyn Ledger,
     scope: &Scope,
 ) -> Result<Option<Deployment>, LedgerError> {
     Ok(current(&history(ledger, scope).await?).cloned())
@@ -215,6 +278,8 @@ mod tests {
             service: service.to_owned(),
             number: 1,
             deployment: Some(1),
+            image: "a".to_owned(),
+            image_id: "sha256:a".to_owned(),
             state,
             health: None,
         }

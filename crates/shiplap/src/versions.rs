@@ -102,7 +102,7 @@ fn update(
 }
 
 /// Replaces a file by one that is on disk: whoever reads sees all of the old text or all of the new.
-fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+pub fn write_whole(path: &Path, text: impl AsRef<[u8]>) -> io::Result<()> {
     // A link stays one.
     let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -114,7 +114,7 @@ fn write_whole(path: &Path, text: &str) -> io::Result<()> {
         if let Ok(there) = std::fs::metadata(path) {
             file.set_permissions(there.permissions())?;
         }
-        file.write_all(text.as_bytes())?;
+        file.write_all(text.as_ref())?;
         file.sync_all()?;
         std::fs::rename(&temporary, path)?;
         std::fs::File::open(folder)?.sync_all()

@@ -8,6 +8,8 @@
 
 pub mod engine;
 pub mod ledger;
+pub mod orders;
+pub mod tokens;
 
 /// Makes a test of each check of a suite.
 #[macro_export]

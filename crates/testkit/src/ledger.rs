@@ -14,6 +14,7 @@ use shiplap_model::{
 use tokio::time::Instant;
 
 use crate::calls::{Calls, Fate};
+use crate::queue::Queue;
 
 #[derive(Clone)]
 struct Record {
@@ -55,28 +56,35 @@ static NEXT: AtomicU64 = AtomicU64::new(1);
 /// A ledger in memory.
 pub struct MemoryLedger {
     inner: Mutex<Inner>,
+    queue: Mutex<Queue>,
     calls: Calls,
     id: u64,
 }
 
-fn injected() -> LedgerError {
+pub(crate) fn injected() -> LedgerError {
     LedgerError::Storage("injected".to_owned())
 }
 
 impl MemoryLedger {
     pub(crate) fn new(calls: Calls) -> Self {
-        Self { inner: Mutex::default(), calls, id: NEXT.fetch_add(1, Ordering::Relaxed) }
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self { inner: Mutex::default(), queue: Mutex::default(), calls, id }
     }
 
     pub(crate) fn fork(&self, calls: Calls) -> Self {
-        Self { inner: Mutex::new(self.inner().clone()), calls, id: self.id }
+        let (inner, queue) = (self.inner().clone(), self.queue().clone());
+        Self { inner: Mutex::new(inner), queue: Mutex::new(queue), calls, id: self.id }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().expect("nothing panics while holding it")
     }
 
-    async fn enter(&self, text: String) -> Result<Fate, LedgerError> {
+    pub(crate) fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().expect("nothing panics while holding it")
+    }
+
+    pub(crate) async fn enter(&self, text: String) -> Result<Fate, LedgerError> {
         self.calls.enter(format!("ledger.{text}")).await.map_err(|_| injected())
     }
 

@@ -78,3 +78,33 @@ mod ledger {
 
     shiplap_testkit::ledger_contract!(ground);
 }
+
+mod orders {
+    use std::time::Duration;
+
+    use shiplap_testkit::World;
+    use shiplap_testkit::contract::orders::Ground;
+
+    async fn ground(_: &str) -> Option<Ground> {
+        let ledger = World::new().ledger();
+        let clock = ledger.clone();
+        let pass = move |time: Duration| {
+            clock.pass(time);
+            std::future::ready(())
+        };
+        Some(Ground::new(ledger.clone(), ledger, pass, ()))
+    }
+
+    shiplap_testkit::orders_contract!(ground);
+}
+
+mod tokens {
+    use shiplap_testkit::World;
+    use shiplap_testkit::contract::tokens::Ground;
+
+    async fn ground(_: &str) -> Option<Ground> {
+        Some(Ground { tokens: World::new().ledger(), keep: Box::new(()) })
+    }
+
+    shiplap_testkit::tokens_contract!(ground);
+}

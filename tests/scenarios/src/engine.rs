@@ -103,6 +103,27 @@ impl Engine {
         Ok(serde_json::from_slice(&answer).unwrap_or(Value::Null))
     }
 
+    /// Sends JSON, and returns the answer whatever its form.
+    ///
+    /// # Panics
+    /// If the engine refuses.
+    #[must_use]
+    pub fn post_text(&self, path: &str, body: &Value) -> String {
+        let body = body.to_string().into_bytes();
+        let answer = self.call("POST", path, "application/json", &body);
+        String::from_utf8_lossy(&answer.unwrap_or_else(|error| panic!("{error}"))).into_owned()
+    }
+
+    /// Makes an image of a file system.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn import(&self, repository: &str, tag: &str, archive: &[u8]) {
+        let path = format!("/images/create?fromSrc=-&repo={repository}&tag={tag}");
+        let answer = self.call("POST", &path, "application/x-tar", archive);
+        answer.unwrap_or_else(|error| panic!("{error}"));
+    }
+
     /// Removes something.
     ///
     /// # Errors

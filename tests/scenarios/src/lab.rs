@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::engine::label;
-use crate::{Engine, Images, Port, Program, Run, Running, binary};
+use crate::{Engine, Host, Images, Port, Program, Run, Running, binary};
 
 /// Names of all projects of tests begin so.
 const PREFIX: &str = "shiplap-scn-";
@@ -54,6 +54,31 @@ impl Lab {
     /// If the folder or the images cannot be made.
     #[must_use]
     pub fn on(engine: Engine, purpose: &str) -> Self {
+        let ports: Vec<Port> = (0..3).map(|_| Port::free()).collect();
+        let numbers = [0, 1, 2].map(|index: usize| ports[index].number());
+        Self::with_ports(engine, purpose, numbers, ports)
+    }
+
+    /// A project on another machine, which commands reach by ssh.
+    ///
+    /// # Panics
+    /// If the folder or the images cannot be made.
+    #[must_use]
+    pub fn at(host: &Host, purpose: &str) -> Self {
+        let ports = host.ports();
+        let numbers = [ports[0], ports[1], ports[2]];
+        let lab = Self::with_ports(host.engine(), purpose, numbers, Vec::new());
+        lab.set("PATH", &host.path());
+        lab.set("DOCKER_HOST", "ssh://root@vm");
+        lab
+    }
+
+    fn with_ports(
+        engine: Engine,
+        purpose: &str,
+        [api, store, web]: [u16; 3],
+        kept: Vec<Port>,
+    ) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         sweep(&engine);
         let images = Images::ensure(&engine);
@@ -63,8 +88,6 @@ impl Lab {
         let folder = tempfile::Builder::new().prefix(&prefix).tempdir();
         let folder = folder.expect("a temporary folder can be made");
         std::fs::create_dir(folder.path().join("project")).expect("a folder can be made");
-        let ports: Vec<Port> = (0..3).map(|_| Port::free()).collect();
-        let [api, store, web] = [0, 1, 2].map(|index: usize| ports[index].number());
         let lab = Self {
             engine,
             project,
@@ -73,7 +96,7 @@ impl Lab {
             store,
             web,
             variables: Mutex::default(),
-            _ports: ports,
+            _ports: kept,
             folder,
         };
         lab.set("APP", &lab.images.name);

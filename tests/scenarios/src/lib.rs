@@ -3,20 +3,24 @@
 //! all of it.
 
 mod engine;
+mod host;
 mod images;
 mod lab;
 mod peer;
 mod ports;
 mod program;
+pub mod registry;
 mod traffic;
 mod wait;
 
 pub use engine::Engine;
+pub use host::Host;
 pub use images::Images;
 pub use lab::Lab;
 pub use peer::{Peer, peer};
 pub use ports::Port;
 pub use program::{Program, Run, Running, binary};
+pub use registry::Registry;
 pub use traffic::{Kind, Traffic, get, post};
 pub use wait::{block_on, until};
 

@@ -182,6 +182,7 @@ async fn status(core: &Arc<Core>, control: &Control) -> Status {
         uptime_ms: core.started.elapsed().as_millis() as u64,
         supervisor_uptime_ms: core.supervisor.started.elapsed().as_millis() as u64,
         stopping: core.is_stopping(),
+        has_ipv6: Some(crate::has_ipv6()),
         problems: core.problems.lock().expect("no panic while held").clone(),
         listeners,
         certificates,

@@ -7,4 +7,5 @@ mod containers;
 mod contract;
 mod endpoint;
 mod images;
+mod send;
 mod support;

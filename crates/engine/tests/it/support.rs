@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 use shiplap_compose::Project;
-use shiplap_engine::{DockerEngine, Endpoint};
+use shiplap_engine::{Address, DockerEngine, LinkOptions};
 use shiplap_model::{
     COMPOSE_NUMBER, COMPOSE_ONEOFF, COMPOSE_PROJECT, COMPOSE_SERVICE, CreateReplica, DEPLOYMENT,
     Desired, Engine, Fields, ImageOrigin, ImagePin, ServiceSpec,
@@ -18,7 +18,11 @@ pub const IMAGE: &str = "busybox:latest";
 
 /// An engine that answers and has the image, or nothing and a reason on standard error.
 pub async fn engine() -> Option<DockerEngine> {
-    let endpoint = Endpoint::from_environment().unwrap();
+    let address = Address::from_environment().unwrap();
+    let endpoint = match address.open(LinkOptions::default()).await {
+        Ok(endpoint) => endpoint,
+        Err(error) => return skip(&format!("no engine: {error}")),
+    };
     let engine = match DockerEngine::connect(&endpoint) {
         Ok(engine) => engine,
         Err(error) => return skip(&format!("no engine: {error}")),
@@ -182,7 +186,9 @@ impl Drop for Lab {
 }
 
 async fn remove_project(project: &str) {
-    let engine = DockerEngine::connect(&Endpoint::from_environment().unwrap()).unwrap();
+    let address = Address::from_environment().unwrap();
+    let endpoint = address.open(LinkOptions::default()).await.unwrap();
+    let engine = DockerEngine::connect(&endpoint).unwrap();
     let observed = engine.observe(project, None).await.unwrap();
     for container in &observed.containers {
         engine.remove(&container.id, shiplap_model::AnonymousVolumes::Remove).await.unwrap();

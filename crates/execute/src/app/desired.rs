@@ -9,7 +9,7 @@ use shiplap_model::{
     Desired, Engine, Fields, ImagePin, InjectedFile, Refusal, RouteTable, Secret, ServiceSpec,
 };
 
-use super::Source;
+use super::{FilesAt, Source};
 
 /// The largest config or secret whose content is compared and kept: the engine's own limit for
 /// configs is half a megabyte.
@@ -118,7 +118,11 @@ fn content(
         let content = OsFiles
             .read(file, LARGEST_FILE)
             .map_err(|error| format!("{path} cannot be read: {error}"))?;
-        return Ok(Some(Content::Hosted(path.clone(), Secret::new(content))));
+        let content = Secret::new(content);
+        return Ok(Some(match source.files {
+            FilesAt::Engine => Content::Hosted(path.clone(), content),
+            FilesAt::Elsewhere => Content::Given(content),
+        }));
     }
     if let Some(variable) = &object.environment {
         let value = source

@@ -192,15 +192,16 @@ async fn pin(
                     origin: ImageOrigin::Pull,
                     info: None,
                 }),
-                (RegistryAnswer::Missing(_) | RegistryAnswer::Unreachable(_), Some(pin))
-                    if builds =>
-                {
-                    Ok(pin)
-                }
-                (RegistryAnswer::Missing(_) | RegistryAnswer::Unreachable(_), None) if builds => {
-                    Ok(build(reference))
-                }
+                (_, Some(pin)) if builds => Ok(pin),
+                (_, None) if builds => Ok(build(reference)),
                 (RegistryAnswer::Missing(said), _) => Err(missing(name, reference, &said)),
+                (RegistryAnswer::NoRepository(said), _) => {
+                    Err(no_repository(name, reference, &said))
+                }
+                (RegistryAnswer::Denied(said), _) => Err(denied(name, reference, &said)),
+                (RegistryAnswer::RateLimited(said), local) => {
+                    Err(rate_limited(name, reference, &said, local.is_some()))
+                }
                 (RegistryAnswer::Unreachable(said), local) => {
                     Err(unreachable(name, reference, &said, local.is_some()))
                 }
@@ -243,6 +244,36 @@ fn missing(name: &str, reference: &str, said: &str) -> Refusal {
         format!("`{name}` runs {reference}, which its registry does not have: {said}"),
         "check the name and the tag; a private repository needs `docker login`".to_owned(),
     )
+}
+
+fn no_repository(name: &str, reference: &str, said: &str) -> Refusal {
+    refusal(
+        "repository-missing",
+        name,
+        format!("`{name}` runs {reference}, and its registry has no such repository: {said}"),
+        "check the name; a private repository needs `docker login`".to_owned(),
+    )
+}
+
+fn denied(name: &str, reference: &str, said: &str) -> Refusal {
+    refusal(
+        "registry-denied",
+        name,
+        format!("`{name}` runs {reference}, which its registry does not let us have: {said}"),
+        "`docker login`, or `registries:` in shiplap.yaml with a secret of the store; registries \
+         say so too where there is no such repository"
+            .to_owned(),
+    )
+}
+
+fn rate_limited(name: &str, reference: &str, said: &str, here: bool) -> Refusal {
+    let help = match here {
+        true => format!("the {reference} on this engine is used with `pull_policy: missing`"),
+        false => "try again later; whoever is logged in has a higher limit".to_owned(),
+    };
+    let message =
+        format!("`{name}` runs {reference}, and its registry was asked too often: {said}");
+    refusal("registry-rate-limit", name, message, help)
 }
 
 fn unreachable(name: &str, reference: &str, said: &str, here: bool) -> Refusal {

@@ -134,6 +134,7 @@ impl App {
         let replica = one_off(&promotion.to.scope(), &assembled.desired, &tests.service);
         Ok(Some(Requirement {
             kind: RequirementKind::Tests,
+            repositories: Vec::new(),
             image: None,
             run: RequirementRun::Container {
                 desired: Arc::new(assembled.desired),

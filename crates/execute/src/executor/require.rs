@@ -1,26 +1,24 @@
 //! What must hold before anything is changed: commands on this machine, and in containers made for
 //! them.
 
-use std::process::{ExitStatus, Stdio};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use shiplap_model::{
-    AnonymousVolumes, ContainerState, CreateReplica, Desired, Requirement, RequirementRun, StepId,
+    AnonymousVolumes, CheckedImage, ContainerState, CreateReplica, Desired, ImageCheck,
+    Requirement, RequirementRun, StepId, Tell,
 };
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tokio::time::Instant;
 
 use super::{Learned, Run, StepError};
 use crate::Event;
+use crate::program::{self, Printed, ProgramError};
 
 /// How often a container is looked at that has to end.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// Lines of its log that are told.
 const TAIL_LINES: u32 = 40;
-/// How long a command that has to stop may take for it.
-const STOP_WITHIN: Duration = Duration::from_secs(10);
 
 pub(super) async fn require(
     run: &Run,
@@ -40,56 +38,78 @@ pub(super) async fn require(
                 .env("SHIPLAP_DEPLOYMENT", run.number.to_string());
             on_this_machine(run, step, requirement, command).await
         }
+        RequirementRun::Check(check) => {
+            by_check(run, step, requirement, check.as_ref(), learned).await
+        }
         RequirementRun::Container { desired, replica } => {
             in_a_container(run, step, requirement, desired, replica).await
         }
     }
 }
 
-/// The command's words with the image filled in: the id that the deployment will run, whatever its
-/// tag says by now.
+/// The command's words with the image filled in.
 fn filled(
     run: &Run,
     requirement: &Requirement,
     words: &[String],
     learned: &Mutex<Learned>,
 ) -> Vec<String> {
-    let Some(reference) = &requirement.image else { return words.to_vec() };
-    let made = learned.lock().expect("no step panics").images.get(reference).cloned();
-    let pin = run.desired.services.values().map(|s| &s.image).find(|i| i.reference == *reference);
+    let Some(image) = image(run, requirement, learned) else { return words.to_vec() };
+    let exact = image.exact();
+    words.iter().map(|word| word.replace("{image}", &exact).replace("{id}", &image.id)).collect()
+}
+
+/// The image that is asked about: the one that the deployment will run, whatever its tag says by
+/// now.
+fn image(run: &Run, requirement: &Requirement, learned: &Mutex<Learned>) -> Option<CheckedImage> {
+    let reference = requirement.image.clone()?;
+    let made = learned.lock().expect("no step panics").images.get(&reference).cloned();
+    let pin = run.desired.services.values().map(|s| &s.image).find(|i| i.reference == reference);
     let id = made.or_else(|| pin?.id.clone()).unwrap_or_else(|| reference.clone());
-    let exact = pin.and_then(shiplap_model::ImagePin::by_digest).unwrap_or_else(|| id.clone());
-    words.iter().map(|word| word.replace("{image}", &exact).replace("{id}", &id)).collect()
+    Some(CheckedImage { reference, digest: pin.and_then(|pin| pin.digest.clone()), id })
+}
+
+/// Asks code of our own, and keeps what it found for the journal.
+async fn by_check(
+    run: &Run,
+    step: StepId,
+    requirement: &Requirement,
+    check: &dyn ImageCheck,
+    learned: &Mutex<Learned>,
+) -> Result<(), StepError> {
+    let Some(image) = image(run, requirement, learned) else {
+        return Err(StepError::Gate(format!("{requirement} is asked about no image")));
+    };
+    let reporter = Arc::clone(&run.reporter);
+    let tell: Tell = Arc::new(move |line| reporter.event(Event::Output { step, line }));
+    match tokio::time::timeout(requirement.limit, check.check(&image, Arc::clone(&tell))).await {
+        Ok(Ok(found)) => {
+            tell(found.clone());
+            learned.lock().expect("no step panics").answers.insert(step, found);
+            Ok(())
+        }
+        Ok(Err(why)) => Err(StepError::Gate(format!("{requirement} failed: {why}"))),
+        Err(_) => Err(StepError::Gate(too_long(requirement))),
+    }
 }
 
 async fn on_this_machine(
     run: &Run,
     step: StepId,
     requirement: &Requirement,
-    mut command: Command,
+    command: Command,
 ) -> Result<(), StepError> {
+    // What a command says is for whoever watches. It is the user's, and not written to history.
+    let tell = |line| run.reporter.event(Event::Output { step, line });
     let kind = requirement.kind.word();
-    // A group of its own: Ctrl-C is ours to pass on, and what it started is stopped with it.
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    let child = command.spawn().map_err(|error| {
-        let program = command.as_std().get_program().to_string_lossy().into_owned();
-        StepError::Gate(format!("{kind} cannot be asked for: {program}: {error}"))
-    })?;
-    let mut group = Group { child };
-    let (out, err) = (group.child.stdout.take(), group.child.stderr.take());
-    let ended = async {
-        let told = tokio::join!(tell(run, step, out), tell(run, step, err));
-        let ((), ()) = told;
-        group.child.wait().await
-    };
-    match tokio::time::timeout(requirement.limit, ended).await {
-        Ok(Ok(status)) if status.success() => Ok(()),
-        Ok(Ok(status)) => Err(StepError::Gate(format!("{requirement} failed: {}", words(status)))),
-        Ok(Err(error)) => Err(StepError::Gate(format!("{requirement} was lost: {error}"))),
-        Err(_) => {
-            group.stop().await;
-            Err(StepError::Gate(too_long(requirement)))
+    match program::run(command, Printed::Told, requirement.limit, &tell).await {
+        Ok(ended) if ended.status.success() => Ok(()),
+        Ok(ended) => Err(StepError::Gate(format!("{requirement} failed: {}", ended.words()))),
+        Err(ProgramError::TooLong(_)) => Err(StepError::Gate(too_long(requirement))),
+        Err(error @ ProgramError::NotStarted(..)) => {
+            Err(StepError::Gate(format!("{kind} cannot be asked for: {error}")))
         }
+        Err(error) => Err(StepError::Gate(format!("{requirement}: {error}"))),
     }
 }
 
@@ -99,49 +119,6 @@ fn too_long(requirement: &Requirement) -> String {
         "{requirement} took longer than {seconds} s (`timeout` of gates.{} in shiplap.yaml)",
         requirement.kind.word()
     )
-}
-
-fn words(status: ExitStatus) -> String {
-    match status.code() {
-        Some(code) => format!("exit code {code}"),
-        None => "ended by a signal".to_owned(),
-    }
-}
-
-/// What a command says is for whoever watches. It is the user's, and not written to history.
-async fn tell(run: &Run, step: StepId, output: Option<impl AsyncRead + Unpin>) {
-    let Some(output) = output else { return };
-    let mut lines = BufReader::new(output).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        run.reporter.event(Event::Output { step, line });
-    }
-}
-
-/// A command and all that it started: dropped before its end, they are asked to stop.
-struct Group {
-    child: Child,
-}
-
-impl Group {
-    fn ask(&self) {
-        let id = self.child.id().and_then(|id| i32::try_from(id).ok());
-        if let Some(group) = id.and_then(rustix::process::Pid::from_raw) {
-            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::TERM);
-        }
-    }
-
-    async fn stop(&mut self) {
-        self.ask();
-        if tokio::time::timeout(STOP_WITHIN, self.child.wait()).await.is_err() {
-            let _ = self.child.kill().await;
-        }
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        self.ask();
-    }
 }
 
 /// Runs a container to its end, and removes it whatever came of it.

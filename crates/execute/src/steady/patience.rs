@@ -83,6 +83,7 @@ impl CallError for EngineError {
             EngineErrorKind::Unreachable => Trouble::Away(Peer::Engine),
             EngineErrorKind::Broken | EngineErrorKind::Internal => Trouble::Fault,
             EngineErrorKind::Denied
+            | EngineErrorKind::HostKey
             | EngineErrorKind::TooOld
             | EngineErrorKind::NotFound
             | EngineErrorKind::Conflict

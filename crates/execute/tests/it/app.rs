@@ -63,6 +63,7 @@ impl Bench {
             routes: Default::default(),
             notes: Vec::new(),
             secrets: Default::default(),
+            files: Default::default(),
         }
     }
 

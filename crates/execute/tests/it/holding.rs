@@ -47,6 +47,7 @@ impl Bench {
             routes: Default::default(),
             notes: Vec::new(),
             secrets: Default::default(),
+            files: Default::default(),
         };
         let intent = Intent::Deploy(&source);
         let request = Request::default();

@@ -53,6 +53,7 @@ impl Machine {
             routes: Default::default(),
             notes: Vec::new(),
             secrets: Default::default(),
+            files: Default::default(),
         };
         let yes = |_: &_| std::future::ready(true);
         app.carry_out(&Intent::Deploy(&source), how, yes).await

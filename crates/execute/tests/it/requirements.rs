@@ -1,10 +1,14 @@
 //! What must hold before anything is changed.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use shiplap_execute::app::{Choice, Intent, JobEnd, OnInterrupted, Report, Request};
-use shiplap_model::{Outcome, Requirement, RequirementKind, RequirementRun};
+use shiplap_model::{
+    CheckedImage, ImageCheck, Ledger as _, Outcome, Requirement, RequirementKind, RequirementRun,
+    StepState, Tell,
+};
 use shiplap_testkit::World;
 
 use crate::resuming::shop::{app, from, request, resume, yes};
@@ -32,6 +36,7 @@ services:
 fn command(kind: RequirementKind, words: &[&str], folder: &tempfile::TempDir) -> Requirement {
     Requirement {
         kind,
+        repositories: Vec::new(),
         image: None,
         run: RequirementRun::Command {
             words: words.iter().map(|word| (*word).to_owned()).collect(),
@@ -143,4 +148,54 @@ async fn nothing_is_saved_before_a_first_deployment() {
     let folder = tempfile::tempdir().expect("a folder");
     let no = command(RequirementKind::Backup, &["false"], &folder);
     assert_eq!(deploy(&world, OLD, vec![no]).await.outcome, Outcome::Done);
+}
+
+/// Says yes of images whose id it knows.
+#[derive(Debug)]
+struct Knows(&'static str);
+
+#[async_trait::async_trait]
+impl ImageCheck for Knows {
+    async fn check(&self, image: &CheckedImage, _: Tell) -> Result<String, String> {
+        match image.id == self.0 {
+            true => Ok(format!("{} is known", image.reference)),
+            false => Err(format!("{} is a stranger", image.id)),
+        }
+    }
+}
+
+fn check(known: &'static str, repositories: &[&str]) -> Requirement {
+    Requirement {
+        kind: RequirementKind::Signature,
+        repositories: repositories.iter().map(|text| (*text).to_owned()).collect(),
+        image: None,
+        run: RequirementRun::Check(Arc::new(Knows(known))),
+        limit: Duration::from_secs(20),
+    }
+}
+
+#[tokio::test]
+async fn a_check_says_no_of_the_image_that_would_run_and_its_yes_is_kept() {
+    let world = shop().await;
+    let before = world.picture();
+    let report = deploy(&world, PLAIN, vec![check("sha256:other", &[])]).await;
+    let reason = "signature of api:v2 failed: sha256:api:v2 is a stranger";
+    assert_eq!((report.outcome, report.reason.as_deref()), (Outcome::Failed, Some(reason)));
+    assert_eq!(world.picture(), before);
+    let report = deploy(&world, PLAIN, vec![check("sha256:api:v2", &[])]).await;
+    assert_eq!(report.outcome, Outcome::Done);
+    let journal = world.ledger().journal(&scope(), report.number.unwrap()).await.unwrap();
+    let mut finished = journal.iter().filter(|entry| entry.state == StepState::Finished);
+    let kept = finished.find_map(|entry| entry.detail.clone());
+    assert_eq!(kept.as_deref(), Some("api:v2 is known"));
+}
+
+#[tokio::test]
+async fn a_check_is_about_the_repositories_that_it_names() {
+    let world = shop().await;
+    let elsewhere = check("sha256:other", &["ghcr.io/team/*"]);
+    assert_eq!(deploy(&world, PLAIN, vec![elsewhere]).await.outcome, Outcome::Done);
+    let world = shop().await;
+    let here = check("sha256:other", &["docker.io/library/*"]);
+    assert_eq!(deploy(&world, PLAIN, vec![here]).await.outcome, Outcome::Failed);
 }

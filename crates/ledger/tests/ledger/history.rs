@@ -3,17 +3,29 @@
 use std::time::Duration;
 
 use shiplap_model::{
-    Deployment, DeploymentState, Direction, Journal, JournalFact, Ledger, LedgerError, Outcome,
-    Resumption, Rules, StepState, StoredRelease,
+    Deployment, DeploymentState, Direction, Journal, JournalFact, LedgerError, Outcome, Resumption,
+    Rules, StepState, StoredRelease,
 };
 
 use crate::support::{
-    BINDING, Bench, START_MS, deployment, image, line, release, resumption, scope,
+    BINDING, Bench, START_MS, deployment, image, line, on_both, release, resumption, scope,
 };
 
-#[tokio::test]
-async fn a_deployment_is_read_back_as_it_was_begun() {
-    let bench = Bench::new();
+on_both!([
+    a_deployment_is_read_back_as_it_was_begun,
+    the_journal_keeps_its_order_and_its_details,
+    an_end_tells_how_and_when_and_with_which_release,
+    numbers_count_per_scope_without_gaps,
+    deployments_come_newest_first_and_limited,
+    nothing_is_added_to_a_deployment_that_has_ended,
+    an_unknown_deployment_is_named,
+    images_are_retained_of_the_newest_done_deployments_of_every_scope,
+    a_release_without_services_is_no_special_case,
+    a_deployment_is_resumed_and_ends_again,
+    what_cannot_follow_is_refused_and_not_written
+]);
+
+async fn a_deployment_is_read_back_as_it_was_begun(bench: Bench) {
     let prod = scope("prod");
     let lease = bench.lease(&prod).await;
     let new = deployment(&lease, "a");
@@ -31,16 +43,14 @@ async fn a_deployment_is_read_back_as_it_was_begun() {
         started_ms: START_MS,
         state: DeploymentState::Unfinished,
     };
-    let again = bench.open(2);
+    let again = bench.open(2).await;
     assert_eq!(again.deployment(&prod, 1).await.unwrap(), Some(expected.clone()));
     assert_eq!(again.deployments(&prod, 10).await.unwrap(), [expected]);
     assert_eq!(again.binding(&prod, 1).await.unwrap().expose(), BINDING.as_bytes());
     assert_eq!(again.journal(&prod, 1).await.unwrap(), []);
 }
 
-#[tokio::test]
-async fn the_journal_keeps_its_order_and_its_details() {
-    let bench = Bench::new();
+async fn the_journal_keeps_its_order_and_its_details(bench: Bench) {
     let prod = scope("prod");
     let lease = bench.lease(&prod).await;
     let number = bench.ledger.begin(&deployment(&lease, "a")).await.unwrap();
@@ -50,12 +60,10 @@ async fn the_journal_keeps_its_order_and_its_details() {
     for line in &lines {
         bench.ledger.record(&lease, number, line).await.unwrap();
     }
-    assert_eq!(bench.open(2).journal(&prod, number).await.unwrap(), lines);
+    assert_eq!(bench.open(2).await.journal(&prod, number).await.unwrap(), lines);
 }
 
-#[tokio::test]
-async fn an_end_tells_how_and_when_and_with_which_release() {
-    let bench = Bench::new();
+async fn an_end_tells_how_and_when_and_with_which_release(bench: Bench) {
     let prod = scope("prod");
     for (index, outcome) in
         [Outcome::Done, Outcome::Failed, Outcome::RolledBack, Outcome::Stuck, Outcome::Interrupted]
@@ -64,7 +72,7 @@ async fn an_end_tells_how_and_when_and_with_which_release() {
     {
         let lease = bench.lease(&prod).await;
         let number = bench.ledger.begin(&deployment(&lease, "planned")).await.unwrap();
-        bench.machine.pass(Duration::from_secs(5));
+        bench.pass(Duration::from_secs(5)).await;
         let built = release("built");
         bench.ledger.end(&lease, number, outcome, Some("because"), &built).await.unwrap();
         bench.ledger.release(&lease).await.unwrap();
@@ -82,9 +90,7 @@ async fn an_end_tells_how_and_when_and_with_which_release() {
     }
 }
 
-#[tokio::test]
-async fn numbers_count_per_scope_without_gaps() {
-    let bench = Bench::new();
+async fn numbers_count_per_scope_without_gaps(bench: Bench) {
     let (prod, dev) = (scope("prod"), scope("dev"));
     assert_eq!(bench.deploy(&prod, "a", Outcome::Done).await, 1);
     assert_eq!(bench.deploy(&dev, "a", Outcome::Done).await, 1);
@@ -99,9 +105,7 @@ async fn numbers_count_per_scope_without_gaps() {
     assert_eq!(bench.ledger.scopes().await.unwrap(), [dev, prod]);
 }
 
-#[tokio::test]
-async fn deployments_come_newest_first_and_limited() {
-    let bench = Bench::new();
+async fn deployments_come_newest_first_and_limited(bench: Bench) {
     let prod = scope("prod");
     for tag in ["a", "b", "c"] {
         bench.deploy(&prod, tag, Outcome::Done).await;
@@ -111,9 +115,7 @@ async fn deployments_come_newest_first_and_limited() {
     assert_eq!(bench.ledger.deployments(&scope("dev"), 2).await.unwrap(), []);
 }
 
-#[tokio::test]
-async fn nothing_is_added_to_a_deployment_that_has_ended() {
-    let bench = Bench::new();
+async fn nothing_is_added_to_a_deployment_that_has_ended(bench: Bench) {
     let prod = scope("prod");
     bench.deploy(&prod, "a", Outcome::Failed).await;
     let lease = bench.lease(&prod).await;
@@ -128,9 +130,7 @@ async fn nothing_is_added_to_a_deployment_that_has_ended() {
     assert_eq!(bench.ledger.journal(&prod, 1).await.unwrap().len(), 2);
 }
 
-#[tokio::test]
-async fn an_unknown_deployment_is_named() {
-    let bench = Bench::new();
+async fn an_unknown_deployment_is_named(bench: Bench) {
     let prod = scope("prod");
     let lease = bench.lease(&prod).await;
     for number in [0, 1, u64::MAX] {
@@ -148,9 +148,7 @@ async fn an_unknown_deployment_is_named() {
     assert_eq!(bench.ledger.verify().await.unwrap(), 0);
 }
 
-#[tokio::test]
-async fn images_are_retained_of_the_newest_done_deployments_of_every_scope() {
-    let bench = Bench::new();
+async fn images_are_retained_of_the_newest_done_deployments_of_every_scope(bench: Bench) {
     let (prod, dev) = (scope("prod"), scope("dev"));
     for tag in ["a", "b", "c"] {
         bench.deploy(&prod, tag, Outcome::Done).await;
@@ -161,19 +159,17 @@ async fn images_are_retained_of_the_newest_done_deployments_of_every_scope() {
     bench.ledger.begin(&deployment(&unfinished, "unfinished")).await.unwrap();
 
     assert_eq!(
-        bench.ledger.retained_images(2).unwrap(),
+        bench.ledger.retained_images(2).await.unwrap(),
         [
             (dev.clone(), 1, image("a")),
             (prod.clone(), 3, image("c")),
             (prod.clone(), 2, image("b")),
         ]
     );
-    assert_eq!(bench.ledger.retained_images(0).unwrap(), []);
+    assert_eq!(bench.ledger.retained_images(0).await.unwrap(), []);
 }
 
-#[tokio::test]
-async fn a_release_without_services_is_no_special_case() {
-    let bench = Bench::new();
+async fn a_release_without_services_is_no_special_case(bench: Bench) {
     let prod = scope("prod");
     let lease = bench.lease(&prod).await;
     let nothing = StoredRelease { version: 1, services: Default::default() };
@@ -190,9 +186,7 @@ async fn a_release_without_services_is_no_special_case() {
     assert_eq!(bench.ledger.verify().await.unwrap(), 2);
 }
 
-#[tokio::test]
-async fn a_deployment_is_resumed_and_ends_again() {
-    let bench = Bench::new();
+async fn a_deployment_is_resumed_and_ends_again(bench: Bench) {
     let prod = scope("prod");
     let lease = bench.lease(&prod).await;
     let ledger = &bench.ledger;
@@ -218,7 +212,7 @@ async fn a_deployment_is_resumed_and_ends_again() {
         JournalFact::Ended(Outcome::RolledBack),
     ];
     let journal = Journal { generation: 1, rules: Rules::Checked, facts };
-    assert_eq!(bench.open(2).facts(&prod, number).await.unwrap(), journal);
+    assert_eq!(bench.open(2).await.facts(&prod, number).await.unwrap(), journal);
     let ended = ledger.deployments(&prod, 9).await.unwrap();
     assert_eq!(ended.len(), 1, "one deployment, whatever it took");
     let rolled_back = Outcome::RolledBack;
@@ -228,9 +222,7 @@ async fn a_deployment_is_resumed_and_ends_again() {
     assert_eq!(ledger.verify().await.unwrap(), 6);
 }
 
-#[tokio::test]
-async fn what_cannot_follow_is_refused_and_not_written() {
-    let bench = Bench::new();
+async fn what_cannot_follow_is_refused_and_not_written(bench: Bench) {
     let prod = scope("prod");
     let lease = bench.lease(&prod).await;
     let ledger = &bench.ledger;

@@ -1,11 +1,21 @@
 //! One deployer per environment.
 
-use std::sync::Barrier;
 use std::time::Duration;
 
-use shiplap_model::{LeaseHeld, LeaseKey, Ledger, LedgerError, Outcome, StepState};
+use shiplap_model::{LeaseHeld, LeaseKey, LedgerError, Outcome, StepState};
 
-use crate::support::{Bench, START_MS, TTL, deployment, line, release, scope};
+use crate::support::{Bench, START_MS, TTL, deployment, line, on_both, release, scope};
+
+on_both!([
+    a_held_lease_is_refused_with_its_holder,
+    a_released_lease_is_free_and_its_generation_grows,
+    a_lease_lasts_as_long_as_it_was_taken_or_renewed_for,
+    an_expired_lease_that_nobody_took_is_still_ours,
+    the_lease_of_a_dead_process_is_taken_over_at_once,
+    a_deployer_that_lost_its_lease_writes_nothing,
+    the_lease_of_one_scope_is_none_for_another,
+    of_many_that_race_for_a_lease_exactly_one_gets_it
+]);
 
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap()
@@ -15,11 +25,9 @@ fn is_lost<T>(answer: Result<T, LedgerError>) -> bool {
     matches!(answer, Err(LedgerError::LeaseLost(_)))
 }
 
-#[tokio::test]
-async fn a_held_lease_is_refused_with_its_holder() {
-    let bench = Bench::new();
+async fn a_held_lease_is_refused_with_its_holder(bench: Bench) {
     let prod = scope("prod");
-    let other = bench.open(2);
+    let other = bench.open(2).await;
     assert_eq!(other.holder(&prod).await.unwrap(), None);
     let lease = bench.ledger.acquire(&prod, "ada@laptop", TTL).await.unwrap().unwrap();
     assert_eq!(lease.key, LeaseKey { scope: prod.clone(), generation: 1 });
@@ -38,9 +46,7 @@ async fn a_held_lease_is_refused_with_its_holder() {
     assert!(other.acquire(&scope("dev"), "bob@ci", TTL).await.unwrap().is_ok());
 }
 
-#[tokio::test]
-async fn a_released_lease_is_free_and_its_generation_grows() {
-    let bench = Bench::new();
+async fn a_released_lease_is_free_and_its_generation_grows(bench: Bench) {
     let prod = scope("prod");
     for generation in 1..=3 {
         let key = bench.lease(&prod).await;
@@ -52,45 +58,39 @@ async fn a_released_lease_is_free_and_its_generation_grows() {
     }
 }
 
-#[tokio::test]
-async fn a_lease_lasts_as_long_as_it_was_taken_or_renewed_for() {
-    let bench = Bench::new();
+async fn a_lease_lasts_as_long_as_it_was_taken_or_renewed_for(bench: Bench) {
     let prod = scope("prod");
-    let other = bench.open(2);
+    let other = bench.open(2).await;
     let key = bench.lease(&prod).await;
 
-    bench.machine.pass(TTL - Duration::from_millis(1));
+    bench.pass(TTL - Duration::from_millis(1)).await;
     assert!(other.acquire(&prod, "bob@ci", TTL).await.unwrap().is_err());
     let renewed = bench.ledger.renew(&key, TTL).await.unwrap();
     assert_eq!(renewed.expires_ms, START_MS + 2 * millis(TTL) - 1);
     let held = other.holder(&prod).await.unwrap().unwrap();
     assert_eq!((held.since_ms, held.expires_ms), (START_MS, renewed.expires_ms));
 
-    bench.machine.pass(TTL - Duration::from_millis(1));
+    bench.pass(TTL - Duration::from_millis(1)).await;
     assert!(other.holder(&prod).await.unwrap().is_some());
-    bench.machine.pass(Duration::from_millis(1));
+    bench.pass(Duration::from_millis(1)).await;
     assert_eq!(other.holder(&prod).await.unwrap(), None);
     let taken = other.acquire(&prod, "bob@ci", TTL).await.unwrap().unwrap();
     assert_eq!(taken.key.generation, 2);
 }
 
-#[tokio::test]
-async fn an_expired_lease_that_nobody_took_is_still_ours() {
-    let bench = Bench::new();
+async fn an_expired_lease_that_nobody_took_is_still_ours(bench: Bench) {
     let prod = scope("prod");
     let key = bench.lease(&prod).await;
-    bench.machine.pass(TTL * 2);
+    bench.pass(TTL * 2).await;
     bench.ledger.begin(&deployment(&key, "a")).await.unwrap();
     bench.ledger.renew(&key, TTL).await.unwrap();
-    assert!(bench.open(2).acquire(&prod, "bob@ci", TTL).await.unwrap().is_err());
+    assert!(bench.open(2).await.acquire(&prod, "bob@ci", TTL).await.unwrap().is_err());
 }
 
-#[tokio::test]
-async fn the_lease_of_a_dead_process_is_taken_over_at_once() {
-    let bench = Bench::new();
+async fn the_lease_of_a_dead_process_is_taken_over_at_once(bench: Bench) {
     let prod = scope("prod");
     bench.lease(&prod).await;
-    let other = bench.open(2);
+    let other = bench.open(2).await;
     bench.machine.kill(1);
     assert_eq!(other.holder(&prod).await.unwrap(), None);
     let taken = other.acquire(&prod, "bob@ci", TTL).await.unwrap().unwrap();
@@ -99,40 +99,38 @@ async fn the_lease_of_a_dead_process_is_taken_over_at_once() {
 
 #[tokio::test]
 async fn a_wall_clock_that_jumps_takes_a_lease_from_nobody() {
-    let bench = Bench::new();
+    let bench = Bench::sqlite();
     let prod = scope("prod");
     bench.lease(&prod).await;
-    let other = bench.open(2);
+    let other = bench.open(2).await;
     bench.machine.set_wall_clock(START_MS + 1_000 * millis(TTL));
     assert!(other.acquire(&prod, "bob@ci", TTL).await.unwrap().is_err());
     bench.machine.set_wall_clock(0);
     assert!(other.acquire(&prod, "bob@ci", TTL).await.unwrap().is_err());
-    bench.machine.pass(TTL);
+    bench.pass(TTL).await;
     assert!(other.acquire(&prod, "bob@ci", TTL).await.unwrap().is_ok());
 }
 
 #[tokio::test]
 async fn after_a_reboot_the_wall_clock_decides() {
-    let bench = Bench::new();
+    let bench = Bench::sqlite();
     let prod = scope("prod");
-    bench.machine.pass(TTL * 100);
+    bench.pass(TTL * 100).await;
     bench.lease(&prod).await;
     bench.machine.reboot();
-    let other = bench.open(1);
-    bench.machine.pass(TTL - Duration::from_millis(1));
+    let other = bench.open(1).await;
+    bench.pass(TTL - Duration::from_millis(1)).await;
     assert!(other.acquire(&prod, "bob@ci", TTL).await.unwrap().is_err());
-    bench.machine.pass(Duration::from_millis(1));
+    bench.pass(Duration::from_millis(1)).await;
     assert!(other.acquire(&prod, "bob@ci", TTL).await.unwrap().is_ok());
 }
 
-#[tokio::test]
-async fn a_deployer_that_lost_its_lease_writes_nothing() {
-    let bench = Bench::new();
+async fn a_deployer_that_lost_its_lease_writes_nothing(bench: Bench) {
     let prod = scope("prod");
     let stale = bench.lease(&prod).await;
     let number = bench.ledger.begin(&deployment(&stale, "a")).await.unwrap();
-    bench.machine.pass(TTL);
-    let other = bench.open(2);
+    bench.pass(TTL).await;
+    let other = bench.open(2).await;
     let current = other.acquire(&prod, "bob@ci", TTL).await.unwrap().unwrap().key;
 
     let ledger = &bench.ledger;
@@ -147,9 +145,7 @@ async fn a_deployer_that_lost_its_lease_writes_nothing() {
     other.end(&current, number, Outcome::Interrupted, None, &release("a")).await.unwrap();
 }
 
-#[tokio::test]
-async fn the_lease_of_one_scope_is_none_for_another() {
-    let bench = Bench::new();
+async fn the_lease_of_one_scope_is_none_for_another(bench: Bench) {
     let (prod, dev) = (scope("prod"), scope("dev"));
     bench.lease(&prod).await;
     let dev_lease = bench.lease(&dev).await;
@@ -159,25 +155,19 @@ async fn the_lease_of_one_scope_is_none_for_another() {
     assert_eq!(bench.ledger.scopes().await.unwrap(), []);
 }
 
-#[test]
-fn of_many_that_race_for_a_lease_exactly_one_gets_it() {
+async fn of_many_that_race_for_a_lease_exactly_one_gets_it(bench: Bench) {
     const RACERS: u32 = 8;
-    let bench = Bench::new();
-    let start = Barrier::new(RACERS as usize);
-    let winners: Vec<u64> = std::thread::scope(|threads| {
-        let racers: Vec<_> = (0..RACERS)
-            .map(|racer| {
-                let ledger = bench.open(10 + racer);
-                let start = &start;
-                threads.spawn(move || {
-                    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-                    start.wait();
-                    runtime.block_on(ledger.acquire(&scope("prod"), "racer", TTL)).unwrap().ok()
-                })
-            })
-            .collect();
-        let leases = racers.into_iter().filter_map(|racer| racer.join().unwrap());
-        leases.map(|lease| lease.key.generation).collect()
-    });
+    let runtime = tokio::runtime::Handle::current();
+    let mut racers = Vec::new();
+    for racer in 0..RACERS {
+        let (ledger, runtime) = (bench.open(10 + racer).await, runtime.clone());
+        racers.push(tokio::task::spawn_blocking(move || {
+            runtime.block_on(ledger.acquire(&scope("prod"), "racer", TTL)).unwrap().ok()
+        }));
+    }
+    let mut winners = Vec::new();
+    for racer in racers {
+        winners.extend(racer.await.unwrap().map(|lease| lease.key.generation));
+    }
     assert_eq!(winners, [1]);
 }

@@ -9,11 +9,13 @@ use rusqlite::Connection;
 use serde_json::json;
 use shiplap_ledger::{Host, Presence, ProcessIdentity, SqliteLedger};
 use shiplap_model::{
-    Direction, JournalEntry, LeaseKey, Ledger, NewDeployment, Outcome, Resumption, Scope, Secret,
-    StepState, StoredBefore, StoredContainer, StoredImage, StoredRelease, StoredRequest,
+    Direction, JournalEntry, LeaseKey, NewDeployment, Outcome, Resumption, Scope, Secret,
+    StepState, Store, StoredBefore, StoredContainer, StoredImage, StoredRelease, StoredRequest,
     StoredService,
 };
 use tempfile::TempDir;
+
+use crate::database::Database;
 
 pub const START_MS: i64 = 1_700_000_000_000;
 pub const TTL: Duration = Duration::from_secs(60);
@@ -113,24 +115,82 @@ impl Host for Process {
     }
 }
 
-/// A directory, a machine, and the ledger of process 1.
+/// A ledger of either kind, and a machine for those who use it. `ledger` is that of process 1.
 pub struct Bench {
     pub dir: TempDir,
     pub machine: Machine,
-    pub ledger: SqliteLedger,
+    pub ledger: Arc<dyn Store>,
+    /// Nothing where it is in SQLite.
+    pub database: Option<Database>,
 }
 
 impl Bench {
-    pub fn new() -> Self {
+    pub fn sqlite() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let machine = Machine::new();
-        let ledger = machine.open(1, dir.path());
-        Self { dir, machine, ledger }
+        let ledger = Arc::new(machine.open(1, dir.path()));
+        Self { dir, machine, ledger, database: None }
+    }
+
+    /// In a database whose clock is the machine's; nothing where there is no server.
+    pub async fn postgres() -> Option<Self> {
+        let database = Database::new().await?;
+        let dir = tempfile::tempdir().unwrap();
+        let machine = Machine::new();
+        let ledger = Arc::new(database.open(&machine, 1, dir.path()).await);
+        database.fix_clock(START_MS).await;
+        Some(Self { dir, machine, ledger, database: Some(database) })
+    }
+
+    /// One of the same kind.
+    pub async fn another(&self) -> Self {
+        match self.database {
+            None => Self::sqlite(),
+            Some(_) => Self::postgres().await.expect("there was a server before"),
+        }
     }
 
     /// The ledger of another process.
-    pub fn open(&self, pid: u32) -> SqliteLedger {
-        self.machine.open(pid, self.dir.path())
+    pub async fn open(&self, pid: u32) -> Arc<dyn Store> {
+        match &self.database {
+            None => Arc::new(self.machine.open(pid, self.dir.path())),
+            Some(database) => Arc::new(database.open(&self.machine, pid, self.dir.path()).await),
+        }
+    }
+
+    /// All clocks go on.
+    pub async fn pass(&self, time: Duration) {
+        self.machine.pass(time);
+        if let Some(database) = &self.database {
+            let now_ms = self.machine.0.lock().unwrap().now_ms;
+            database.set_clock(now_ms).await;
+        }
+    }
+
+    /// Does something to the tables behind the ledger's back. Blobs of zeros are `zeroblob(32)`.
+    pub async fn tamper(&self, sql: &str) -> Result<(), String> {
+        match &self.database {
+            None => {
+                let raw = Connection::open(self.dir.path().join("ledger.db")).unwrap();
+                raw.execute_batch(sql).map_err(|error| error.to_string())
+            }
+            Some(database) => database.execute(sql).await,
+        }
+    }
+
+    /// Nothing keeps entries as they are any more.
+    pub async fn drop_triggers(&self) {
+        let sql = match &self.database {
+            None => {
+                "DROP TRIGGER entries_stay_as_they_are; DROP TRIGGER entries_stay; \
+                 DROP TRIGGER entries_come_last;"
+            }
+            Some(_) => {
+                "DROP TRIGGER entries_stay_as_they_are ON entries; \
+                 DROP TRIGGER entries_stay ON entries; DROP TRIGGER entries_come_last ON entries;"
+            }
+        };
+        self.tamper(sql).await.unwrap();
     }
 
     /// The database without the ledger.
@@ -155,6 +215,27 @@ impl Bench {
         number
     }
 }
+
+/// Makes two tests of each check: on SQLite, and on PostgreSQL where it is installed.
+macro_rules! on_both {
+    ([$($check:ident),* $(,)?]) => {
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $check() {
+                super::$check($crate::support::Bench::sqlite()).await;
+            })*
+        }
+
+        mod postgres {
+            $(#[tokio::test]
+            async fn $check() {
+                let Some(bench) = $crate::support::Bench::postgres().await else { return };
+                super::$check(bench).await;
+            })*
+        }
+    };
+}
+pub(crate) use on_both;
 
 pub fn scope(environment: &str) -> Scope {
     Scope { project: "shop".into(), environment: environment.into() }

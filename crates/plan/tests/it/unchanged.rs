@@ -489,3 +489,20 @@ fn an_adopted_replica_is_put_aside_once_an_older_one_gave_up_the_name() {
         "#]],
     );
 }
+
+#[test]
+fn an_image_that_goes_by_latest_is_said_to_be_pinned() {
+    let yaml = |tag: &str| {
+        format!(
+            r#"
+            services:
+              api: {{ image: "api:{tag}", restart: always, ports: ["8000:8000"] }}
+            x-images: {{ "api:{tag}": {{ pull: true }} }}
+            ---
+            "#
+        )
+    };
+    let note = "! api runs api:latest as it is now (digest-of-ap)";
+    assert!(crate::support::planned(&yaml("latest"), |_| ()).contains(note));
+    assert!(!crate::support::planned(&yaml("v1"), |_| ()).contains("as it is now"));
+}

@@ -1,7 +1,7 @@
 //! Commands that change something.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::io::{BufRead as _, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use shiplap_config::Approval;
 use shiplap_plan::Standby;
 
 use super::{
-    Exit, Format, Opened, chosen, pairs, promote, refuse, request, scope, source_to_deploy,
+    Exit, Format, Found, Opened, chosen, found, pairs, promote, refuse, request, source_to_deploy,
     unsupported,
 };
 use crate::cli::{
@@ -23,35 +23,44 @@ use crate::cli::{
 use crate::output::progress::{Printer, say};
 use crate::output::report;
 use crate::secrets::Missing;
+use crate::serve::{ORDER_VARIABLE, REVISION_VARIABLE};
 use crate::versions::{self, Absent};
+use crate::world::Place;
 
 pub async fn deploy(project: &ProjectArgs, args: &DeployArgs, format: Format) -> Exit {
     let chosen = match chosen(project, &args.selected, Missing::Make).await {
         Ok(chosen) => chosen,
         Err(exit) => return exit,
     };
-    let Opened { source, settings } = chosen.opened;
+    let place = match chosen.opened.place() {
+        Ok(place) => place,
+        Err(error) => return refuse(&error, None),
+    };
+    let Opened { source, settings, .. } = chosen.opened;
     let mut request = match request(&chosen.selected, &args.carry.limits, settings.as_ref()) {
         Ok(request) => request,
         Err(exit) => return exit,
     };
     unsupported::warn(&source);
     request.approved_by.clone_from(&args.approve);
-    request.requirements = settings.as_ref().map(promote::requirements).unwrap_or_default();
+    request.requirements = match super::requirements(settings.as_ref()) {
+        Ok(requirements) => requirements,
+        Err(exit) => return exit,
+    };
     let approval = settings.as_ref().map(promote::approval).unwrap_or_default();
     let order = Order::Reach(&Intent::Deploy(&source));
-    let exit = carry(&order, request, &args.carry, approval, Some(&source), format).await;
+    let exit = carry(&place, &order, request, &args.carry, approval, Some(&source), format).await;
     if let (Exit::Done, Some(settings)) = (exit, &settings) {
         versions::keep(settings, &chosen.versions, Absent::Add, &crate::world::who());
-        super::certificates::provide(settings, &source.routes).await;
+        super::certificates::provide(&place, settings, &source.routes).await;
     }
     super::env::prune::in_background();
     exit
 }
 
 pub async fn rollback(project: &ProjectArgs, args: &RollbackArgs, format: Format) -> Exit {
-    let scope = match scope(project).await {
-        Ok((scope, _)) => scope,
+    let Found { scope, place, .. } = match found(project).await {
+        Ok(found) => found,
         Err(exit) => return exit,
     };
     let mut request = match plain(&args.services, &args.carry) {
@@ -63,14 +72,14 @@ pub async fn rollback(project: &ProjectArgs, args: &RollbackArgs, format: Format
     }
     let intent = Intent::Rollback { scope, to: args.to };
     if args.plan {
-        return match super::look::show_plan(&intent, &request, None, format, false).await {
+        return match super::look::show_plan(&place, &intent, &request, None, format, false).await {
             Exit::Pending => Exit::Done,
             exit => exit,
         };
     }
     let services = request.services.clone();
     let order = Order::Reach(&intent);
-    let exit = carry(&order, request, &args.carry, Approval::None, None, format).await;
+    let exit = carry(&place, &order, request, &args.carry, Approval::None, None, format).await;
     if exit == Exit::Done {
         keep_versions(project, &order.scope(), &services).await;
     }
@@ -93,19 +102,28 @@ pub async fn keep_versions(project: &ProjectArgs, scope: &Scope, services: &BTre
 }
 
 pub async fn restart(project: &ProjectArgs, args: &ServicesArgs, format: Format) -> Exit {
-    let (source, request) =
+    let ((source, place), request) =
         match (source_to_deploy(project).await, plain(&args.services, &args.carry)) {
-            (Ok(source), Ok(request)) => (source, request),
+            (Ok(found), Ok(request)) => (found, request),
             (Err(exit), _) | (_, Err(exit)) => return exit,
         };
     let intent = Intent::Restart(&source);
-    carry(&Order::Reach(&intent), request, &args.carry, Approval::None, Some(&source), format).await
+    carry(
+        &place,
+        &Order::Reach(&intent),
+        request,
+        &args.carry,
+        Approval::None,
+        Some(&source),
+        format,
+    )
+    .await
 }
 
 pub async fn scale(project: &ProjectArgs, args: &ScaleArgs, format: Format) -> Exit {
-    let (source, wanted) =
+    let ((source, place), wanted) =
         match (source_to_deploy(project).await, pairs(&args.replicas, "SERVICE=NUMBER")) {
-            (Ok(source), Ok(pairs)) => (source, pairs),
+            (Ok(found), Ok(pairs)) => (found, pairs),
             (Err(exit), _) | (_, Err(exit)) => return exit,
         };
     let mut replicas = BTreeMap::new();
@@ -121,16 +139,27 @@ pub async fn scale(project: &ProjectArgs, args: &ScaleArgs, format: Format) -> E
         Err(exit) => return exit,
     };
     let intent = Intent::Scale { source: &source, replicas };
-    carry(&Order::Reach(&intent), request, &args.carry, Approval::None, Some(&source), format).await
+    carry(
+        &place,
+        &Order::Reach(&intent),
+        request,
+        &args.carry,
+        Approval::None,
+        Some(&source),
+        format,
+    )
+    .await
 }
 
 pub async fn down(project: &ProjectArgs, args: &DownArgs, format: Format) -> Exit {
-    let ((scope, source), request) = match (scope(project).await, plain(&[], &args.carry)) {
+    let (found, request) = match (found(project).await, plain(&[], &args.carry)) {
         (Ok(found), Ok(request)) => (found, request),
         (Err(exit), _) | (_, Err(exit)) => return exit,
     };
-    let intent = Intent::Down { scope, source: source.as_ref(), volumes: args.volumes };
-    carry(&Order::Reach(&intent), request, &args.carry, Approval::None, source.as_ref(), format)
+    let Found { scope, source, place } = found;
+    let source = source.as_ref();
+    let intent = Intent::Down { scope, source, volumes: args.volumes };
+    carry(&place, &Order::Reach(&intent), request, &args.carry, Approval::None, source, format)
         .await
 }
 
@@ -142,16 +171,16 @@ pub fn plain(services: &[String], carry: &Carry) -> Result<Request, Exit> {
 }
 
 pub async fn resume(project: &ProjectArgs, args: &ResumeArgs, format: Format) -> Exit {
-    let scope = match scope(project).await {
-        Ok((scope, _)) => scope,
+    let Found { scope, place, .. } = match found(project).await {
+        Ok(found) => found,
         Err(exit) => return exit,
     };
     let request = match plain(&[], &args.carry) {
         Ok(request) => request,
         Err(exit) => return exit,
     };
-    carry(&Order::Resume(scope, choice(args)), request, &args.carry, Approval::None, None, format)
-        .await
+    let order = Order::Resume(scope, choice(args));
+    carry(&place, &order, request, &args.carry, Approval::None, None, format).await
 }
 
 /// What the user wants done with a deployment that did not end.
@@ -212,13 +241,16 @@ impl Wish<'_> {
         let carry = self.carry;
         request.on_interrupted = policy(carry.on_interrupted);
         request.message.clone_from(&carry.message);
+        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        request.order = variable(ORDER_VARIABLE).and_then(|order| order.parse().ok());
+        request.revision = variable(REVISION_VARIABLE);
         request.standby = if carry.standby.is_zero() { Standby::Stopped } else { Standby::Frozen };
         request.keep_failed = if carry.keep_failed { KeepFailed::Yes } else { KeepFailed::No };
         let yes = match self.approval {
             Approval::None => carry.yes || self.named,
             Approval::Required => self.named,
         };
-        if yes || std::io::stdin().is_terminal() {
+        if yes || crate::remote::can_ask() {
             return Ok(yes);
         }
         eprintln!("error[usage]: there is no terminal to ask on");
@@ -242,15 +274,16 @@ impl Wish<'_> {
 }
 
 /// Has replicas that were frozen stopped after a while.
-pub fn retire(report: &Report, scope: &Scope, carry: &Carry) {
+pub fn retire(report: &Report, place: &Place, scope: &Scope, carry: &Carry) {
     let settled = report.settled.iter().flat_map(|report| &report.frozen);
     let frozen: Vec<String> = report.frozen.iter().chain(settled).cloned().collect();
     if !frozen.is_empty() {
-        super::retire::in_background(scope, &frozen, carry.standby);
+        super::retire::in_background(place, scope, &frozen, carry.standby);
     }
 }
 
 pub async fn carry(
+    place: &Place,
     order: &Order<'_>,
     mut request: Request,
     carry: &Carry,
@@ -264,8 +297,8 @@ pub async fn carry(
         Err(exit) => return exit,
     };
     let printer = Arc::new(Printer::new());
-    let app = match crate::world::app(printer.clone(), &request.limits).await {
-        Ok((app, _)) => app,
+    let app = match place.app(printer.clone(), &request.limits).await {
+        Ok(app) => app,
         Err(error) => return refuse(&error, source),
     };
     wish.name(&mut request, &app.who);
@@ -301,7 +334,7 @@ pub async fn carry(
             Exit::Done
         }
         Ok(Some(report)) => {
-            retire(&report, &order.scope(), carry);
+            retire(&report, place, &order.scope(), carry);
             finish(&report, order.wants_back(), format, show)
         }
         Err(error) => refuse(&error, source),

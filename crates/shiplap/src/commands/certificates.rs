@@ -10,11 +10,12 @@ use shiplap_certificates::{
     LETS_ENCRYPT_STAGING, Outcome, Renewal, Source, Wanted,
 };
 use shiplap_config::{Certificates, Settings};
-use shiplap_edge::Client;
 use shiplap_model::RouteTable;
 
 use super::{Exit, Format};
+use crate::cli::ProjectArgs;
 use crate::output::time::moment;
+use crate::world::Place;
 
 /// `edge certificates`.
 #[derive(Debug, Clone, Args)]
@@ -103,9 +104,16 @@ enum Challenge {
     TlsAlpn01,
 }
 
-pub async fn certificates(args: &CertificatesArgs, format: Format) -> Exit {
-    let folder = shiplap_certificates::folder(&crate::world::state_dir());
-    let keeper = Keeper::new(folder, Client::new(crate::edge::socket()));
+pub async fn certificates(project: &ProjectArgs, args: &CertificatesArgs, format: Format) -> Exit {
+    let place = match super::machine(project) {
+        Ok(place) => place,
+        Err(exit) => return exit,
+    };
+    let (edge, _world) = match super::edge::edge_at(&place).await {
+        Ok(found) => found,
+        Err(error) => return super::refuse(&error, None),
+    };
+    let keeper = Keeper::new(shiplap_certificates::folder(&place.state_dir()), edge);
     let outcome = match &args.command {
         None if args.renew => {
             keeper.renew(if args.now { Renewal::Now } else { Renewal::Due }).await
@@ -133,7 +141,7 @@ pub async fn certificates(args: &CertificatesArgs, format: Format) -> Exit {
 
 /// Gets the certificates that an environment's routes want, where there are none yet. It is no part of
 /// a deployment: until there is one for a host, requests without TLS are answered there.
-pub async fn provide(settings: &Settings, routes: &RouteTable) {
+pub async fn provide(place: &Place, settings: &Settings, routes: &RouteTable) {
     let Some(tls) = &settings.tls else { return };
     let mut hosts: Vec<String> = routes.routes.iter().filter_map(|r| r.host.clone()).collect();
     hosts.sort_unstable();
@@ -163,8 +171,14 @@ pub async fn provide(settings: &Settings, routes: &RouteTable) {
         Source::Files { .. } => vec![hosts],
         Source::Internal | Source::Acme(_) => hosts.into_iter().map(|host| vec![host]).collect(),
     };
-    let folder = shiplap_certificates::folder(&crate::world::state_dir());
-    let keeper = Keeper::new(folder, Client::new(crate::edge::socket()));
+    let (edge, _world) = match super::edge::edge_at(place).await {
+        Ok(found) => found,
+        Err(error) => {
+            eprintln!("! no certificates are got: {error}");
+            return;
+        }
+    };
+    let keeper = Keeper::new(shiplap_certificates::folder(&place.state_dir()), edge);
     let kept = keeper.list().unwrap_or_default();
     for names in groups {
         let wanted = Wanted { names, source: source.clone() };

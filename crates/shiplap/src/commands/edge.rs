@@ -2,21 +2,23 @@
 
 use serde_json::json;
 use shiplap_edge::{Client, ClientError};
+use shiplap_execute::app::AppError;
 use shiplap_model::Limits;
 
-use super::{Exit, Format, refuse};
-use crate::cli::EdgeCommand;
+use super::{Exit, Format, machine, machine_reached, refuse};
+use crate::cli::{EdgeCommand, ProjectArgs};
 use crate::output::time;
+use crate::world::{Place, World};
 
-pub async fn edge(command: &EdgeCommand, format: Format) -> Exit {
+pub async fn edge(project: &ProjectArgs, command: &EdgeCommand, format: Format) -> Exit {
     match command {
-        EdgeCommand::Status => status(format).await,
+        EdgeCommand::Status => status(project, format).await,
         EdgeCommand::Upgrade => {
-            let docker = match crate::world::engine(&Limits::default()).await {
-                Ok(docker) => docker,
-                Err(error) => return refuse(&error, None),
+            let world = match machine_reached(project).await {
+                Ok(world) => world,
+                Err(exit) => return exit,
             };
-            match crate::edge::upgrade(&docker).await {
+            match crate::edge::upgrade(&world).await {
                 Ok(what) => {
                     eprintln!("edge: {what}");
                     Exit::Done
@@ -24,16 +26,36 @@ pub async fn edge(command: &EdgeCommand, format: Format) -> Exit {
                 Err(error) => refuse(&error.into(), None),
             }
         }
-        EdgeCommand::Certificates(args) => super::certificates::certificates(args, format).await,
-        EdgeCommand::Remove { force } => remove(*force).await,
+        EdgeCommand::Certificates(args) => {
+            super::certificates::certificates(project, args, format).await
+        }
+        EdgeCommand::Remove { force } => remove(project, *force).await,
         EdgeCommand::Supervise | EdgeCommand::Work | EdgeCommand::HoldNames => {
             unreachable!("handled before")
         }
     }
 }
 
-async fn status(format: Format) -> Exit {
-    let client = Client::new(crate::edge::socket());
+/// The edge of the machine that is meant.
+pub async fn edge_of(project: &ProjectArgs) -> Result<(Client, Option<World>), Exit> {
+    edge_at(&machine(project)?).await.map_err(|error| refuse(&error, None))
+}
+
+/// The edge of a machine. On this one it needs no engine; the way to another one is there for as
+/// long as the world is.
+pub async fn edge_at(place: &Place) -> Result<(Client, Option<World>), AppError> {
+    if place.is_here() {
+        return Ok((Client::new(crate::edge::socket()), None));
+    }
+    let world = place.reach(&Limits::default()).await?;
+    Ok((world.edge(), Some(world)))
+}
+
+async fn status(project: &ProjectArgs, format: Format) -> Exit {
+    let (client, _world) = match edge_of(project).await {
+        Ok(found) => found,
+        Err(exit) => return exit,
+    };
     let status = match client.status().await {
         Ok(status) => status,
         Err(ClientError::Unreachable { .. }) => {
@@ -104,12 +126,12 @@ async fn status(format: Format) -> Exit {
     Exit::Done
 }
 
-async fn remove(force: bool) -> Exit {
-    let docker = match crate::world::engine(&Limits::default()).await {
-        Ok(docker) => docker,
-        Err(error) => return refuse(&error, None),
+async fn remove(project: &ProjectArgs, force: bool) -> Exit {
+    let world = match machine_reached(project).await {
+        Ok(world) => world,
+        Err(exit) => return exit,
     };
-    let table = Client::new(crate::edge::socket()).table().await;
+    let table = world.edge().table().await;
     if let Ok(table) = table
         && !table.listeners.is_empty()
         && !force
@@ -121,7 +143,7 @@ async fn remove(force: bool) -> Exit {
         eprintln!("  = help: `shiplap down` those first, or add --force: their ports close then");
         return Exit::Failed;
     }
-    match crate::edge::remove(&docker).await {
+    match crate::edge::remove(&world.docker).await {
         Ok(()) => Exit::Done,
         Err(error) => refuse(&error.into(), None),
     }

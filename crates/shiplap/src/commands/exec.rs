@@ -9,16 +9,16 @@ use shiplap_model::{Engine as _, ReplicaName, Standing};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Exit, refuse, source, world};
+use super::{Exit, app, refuse, source};
 use crate::cli::{ExecArgs, ProjectArgs};
 
 pub async fn exec(project: &ProjectArgs, args: &ExecArgs) -> Exit {
-    let source = match source(project).await {
-        Ok(source) => source,
+    let (source, place) = match source(project).await {
+        Ok(found) => found,
         Err(exit) => return exit,
     };
-    let (_, docker) = match world(Some(&source)).await {
-        Ok(world) => world,
+    let docker = match app(&place, Some(&source)).await {
+        Ok((_, world)) => world.docker,
         Err(exit) => return exit,
     };
     let observed = match docker.observe(&source.scope().project, None).await {

@@ -6,17 +6,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use serde_json::{Map, Value};
 use shiplap_config::{Approval, Settings};
-use shiplap_execute::Silent;
 use shiplap_execute::app::{
-    App, Choice, Ended, Intent, Member, Request, Source, Task, Tie, carry_out_together,
+    App, AppError, Choice, Ended, Intent, Member, Request, Source, Task, Tie, carry_out_together,
     plan_together, releases_before, resume_together,
 };
+use shiplap_execute::{Reporter, Silent};
 use shiplap_model::{Limits, Plan, Scope};
 
 use super::carry::{self, Wish};
-use super::{Chosen, Exit, Format, chosen, look, promote, refuse, request, scope, unsupported};
+use super::{
+    Chosen, Exit, Format, Found, chosen, found, look, promote, refuse, request, requirements,
+    unsupported,
+};
 use crate::cli::{
     Command, DeployArgs, DownArgs, HistoryArgs, LimitArgs, PlanArgs, ProjectArgs, ResumeArgs,
     RollbackArgs, Selected, ServicesArgs,
@@ -26,6 +30,7 @@ use crate::output::progress::{Printer, say};
 use crate::output::{errors, group as output};
 use crate::secrets::Missing;
 use crate::versions::{self, Absent};
+use crate::world::Place;
 use share::{Known, Shares, share};
 
 /// A group of the configuration.
@@ -67,6 +72,12 @@ pub async fn run(project: &ProjectArgs, command: &Command, format: Format) -> Op
         | Command::Secrets(_)
         | Command::Data(_)
         | Command::Env(_)
+        | Command::Build(_)
+        | Command::Push(_)
+        | Command::Serve(_)
+        | Command::Token(_)
+        | Command::Ci(_)
+        | Command::Link { .. }
         | Command::Edge(_)
         | Command::Htpasswd { .. } => return None,
     })
@@ -86,6 +97,7 @@ fn find(project: &ProjectArgs) -> Option<Group> {
 struct Loaded {
     name: String,
     chosen: Chosen,
+    place: Place,
     request: Request,
 }
 
@@ -110,7 +122,11 @@ async fn load(
     let mut known = Known::new();
     let mut failed = None;
     for (name, args) in &group.members {
-        match super::opened(args, Missing::Pretend).await {
+        let opened = super::opened(args, Missing::Pretend).await.and_then(|opened| {
+            requirements(opened.settings.as_ref())?;
+            Ok(opened)
+        });
+        match opened {
             Ok(opened) => {
                 let services = opened.source.loaded.project.services.keys().cloned();
                 known.insert(name.clone(), services.collect());
@@ -126,11 +142,11 @@ async fn load(
     for (name, args) in &group.members {
         let Some(selected) = shares.get(name) else { continue };
         let chosen = chosen(args, selected, missing).await?;
+        let place = chosen.opened.place().map_err(|error| refuse(&error, None))?;
         let mut request = request(&chosen.selected, limits, chosen.opened.settings.as_ref())?;
-        request.requirements =
-            chosen.opened.settings.as_ref().map(promote::requirements).unwrap_or_default();
+        request.requirements = requirements(chosen.opened.settings.as_ref())?;
         unsupported::warn(&chosen.opened.source);
-        all.push(Loaded { name: name.clone(), chosen, request });
+        all.push(Loaded { name: name.clone(), chosen, place, request });
     }
     Ok(all)
 }
@@ -150,12 +166,13 @@ async fn plan(group: &Group, args: &PlanArgs, format: Format) -> Exit {
         Ok(loaded) => loaded,
         Err(exit) => return exit,
     };
+    let places = loaded.iter().map(|one| (one.name.as_str(), &one.place, one.request.limits));
+    let apps = match apps(places, |_| Arc::new(Silent)).await {
+        Ok(apps) => apps,
+        Err(exit) => return exit,
+    };
     let mut members = Vec::new();
-    for one in &loaded {
-        let app = match app(Arc::new(Silent), &one.request.limits).await {
-            Ok(app) => app,
-            Err(error) => return refuse(&error, Some(one.source())),
-        };
+    for (one, app) in loaded.iter().zip(apps) {
         let standby = shiplap_plan::Standby::Frozen;
         let request = Request { standby, ..one.request.clone() };
         let task = Task::Reach(Intent::Deploy(one.source()));
@@ -224,12 +241,12 @@ async fn deploy(group: &Group, args: &DeployArgs, format: Format) -> Exit {
         Approval::None => all,
     });
     let wish = Wish { carry: &args.carry, approval, named: args.approve.is_some() };
-    let tasks = loaded.iter().map(|one| {
+    let jobs = loaded.iter().map(|one| {
         let task = Task::Reach(Intent::Deploy(one.source()));
-        (one.name.clone(), task, one.request.clone())
+        Job { name: one.name.clone(), place: &one.place, task, request: one.request.clone() }
     });
     let sources = loaded.iter().map(|one| (one.name.as_str(), one.source())).collect();
-    let results = match carry_out(group, tasks.collect(), Tie::Gated, &wish, format).await {
+    let results = match carry_out(group, jobs.collect(), Tie::Gated, &wish, format).await {
         Ok(results) => results,
         Err(exit) => return exit,
     };
@@ -240,7 +257,7 @@ async fn deploy(group: &Group, args: &DeployArgs, format: Format) -> Exit {
         };
         if let (true, Some(settings)) = (results.iter().any(is_done), one.settings()) {
             versions::keep(settings, &one.chosen.versions, Absent::Add, &crate::world::who());
-            super::certificates::provide(settings, &one.source().routes).await;
+            super::certificates::provide(&one.place, settings, &one.source().routes).await;
         }
     }
     super::env::prune::in_background();
@@ -253,14 +270,15 @@ async fn restart(group: &Group, args: &ServicesArgs, format: Format) -> Exit {
         Ok(loaded) => loaded,
         Err(exit) => return exit,
     };
-    let tasks = loaded.iter().map(|one| {
+    let jobs = loaded.iter().map(|one| {
         let Request { services, limits, .. } = one.request.clone();
         let request = Request { services, limits, ..Request::default() };
-        (one.name.clone(), Task::Reach(Intent::Restart(one.source())), request)
+        let task = Task::Reach(Intent::Restart(one.source()));
+        Job { name: one.name.clone(), place: &one.place, task, request }
     });
     let sources = loaded.iter().map(|one| (one.name.as_str(), one.source())).collect();
     let wish = Wish { carry: &args.carry, approval: Approval::None, named: false };
-    match carry_out(group, tasks.collect(), Tie::Gated, &wish, format).await {
+    match carry_out(group, jobs.collect(), Tie::Gated, &wish, format).await {
         Ok(results) => finish(group, &results, &sources, false, format),
         Err(exit) => exit,
     }
@@ -271,21 +289,19 @@ async fn down(group: &Group, args: &DownArgs, format: Format) -> Exit {
         Ok(request) => request,
         Err(exit) => return exit,
     };
-    let mut places = Vec::new();
-    for (name, args) in &group.members {
-        match scope(args).await {
-            Ok((scope, source)) => places.push((name, scope, source)),
-            Err(exit) => return exit,
-        }
-    }
-    let tasks = places.iter().map(|(name, scope, source)| {
+    let members = match members(group).await {
+        Ok(members) => members,
+        Err(exit) => return exit,
+    };
+    let jobs = members.iter().map(|(name, Found { scope, source, place })| {
         let (scope, source) = (scope.clone(), source.as_ref());
         let intent = Intent::Down { scope, source, volumes: args.volumes };
-        ((*name).clone(), Task::Reach(intent), request.clone())
+        let (task, request) = (Task::Reach(intent), request.clone());
+        Job { name: name.clone(), place, task, request }
     });
     let wish = Wish { carry: &args.carry, approval: Approval::None, named: false };
     // What goes down has nothing to wait for.
-    match carry_out(group, tasks.collect(), Tie::Loose, &wish, format).await {
+    match carry_out(group, jobs.collect(), Tie::Loose, &wish, format).await {
         Ok(results) => finish(group, &results, &BTreeMap::new(), false, format),
         Err(exit) => exit,
     }
@@ -302,8 +318,9 @@ async fn rollback(group: &Group, args: &RollbackArgs, format: Format) -> Exit {
         Err(exit) => return exit,
     };
     request.limits.watch = args.watch.unwrap_or(request.limits.watch);
-    let scopes = match scopes(group, &request.limits, |_| Arc::new(Silent)).await {
-        Ok(scopes) => scopes,
+    let silent = |_: &str| Arc::new(Silent) as Arc<dyn Reporter>;
+    let Sites { scopes, places } = match sites(group, &request.limits, silent).await {
+        Ok(sites) => sites,
         Err(exit) => return exit,
     };
     let shares = match shares_of_releases(&args.services, &scopes).await {
@@ -335,9 +352,12 @@ async fn rollback(group: &Group, args: &RollbackArgs, format: Format) -> Exit {
             exit => exit,
         };
     }
-    let tasks = members.into_iter().map(|member| (member.name, member.task, member.request));
+    let jobs = members.into_iter().map(|Member { name, task, request, .. }| {
+        let place = &places[&name];
+        Job { name, place, task, request }
+    });
     let wish = Wish { carry: &args.carry, approval: Approval::None, named: false };
-    let results = match carry_out(group, tasks.collect(), Tie::Gated, &wish, format).await {
+    let results = match carry_out(group, jobs.collect(), Tie::Gated, &wish, format).await {
         Ok(results) => results,
         Err(exit) => return exit,
     };
@@ -382,9 +402,9 @@ async fn resume(group: &Group, args: &ResumeArgs, format: Format) -> Exit {
         Err(exit) => return exit,
     };
     let printers = printers(group.members.iter().map(|(name, _)| name.as_str()));
-    let printer = |name: &str| printers[name].clone() as Arc<dyn shiplap_execute::Reporter>;
-    let scopes = match scopes(group, &request.limits, printer).await {
-        Ok(scopes) => scopes,
+    let printer = |name: &str| printers[name].clone() as Arc<dyn Reporter>;
+    let Sites { scopes, places } = match sites(group, &request.limits, printer).await {
+        Ok(sites) => sites,
         Err(exit) => return exit,
     };
     tokio::spawn(carry::interrupts(scopes.iter().map(|(_, app, _)| app.cancel.clone()).collect()));
@@ -403,7 +423,7 @@ async fn resume(group: &Group, args: &ResumeArgs, format: Format) -> Exit {
                 Ok(_) => eprintln!("{name}: requests of {scope} go on"),
                 Err(error) => return refuse(&error, None),
             },
-            Ended::Reported(report) => carry::retire(report, scope, &args.carry),
+            Ended::Reported(report) => carry::retire(report, &places[name], scope, &args.carry),
             Ended::Refused(_) | Ended::HeldBack => {}
         }
     }
@@ -454,28 +474,59 @@ fn tell(group: &Group, documents: Map<String, Value>, format: Format) {
     }
 }
 
-/// The use cases for one environment, on the engine where it is.
-async fn app(
-    reporter: Arc<dyn shiplap_execute::Reporter>,
-    limits: &Limits,
-) -> Result<App, shiplap_execute::app::AppError> {
-    crate::world::app(reporter, limits).await.map(|(app, _)| app)
+/// The use cases for each environment, on the engine where it is: all are reached, or it is said of
+/// each which is not why.
+async fn apps<'a>(
+    places: impl Iterator<Item = (&'a str, &'a Place, Limits)>,
+    reporter: impl Fn(&str) -> Arc<dyn Reporter>,
+) -> Result<Vec<App>, Exit> {
+    let reaching =
+        places.map(async |(name, place, limits)| (name, place.app(reporter(name), &limits).await));
+    let reached: Vec<(&str, Result<App, AppError>)> = join_all(reaching).await;
+    let mut apps = Vec::new();
+    let mut failed = None;
+    for (name, app) in reached {
+        match app {
+            Ok(app) => apps.push(app),
+            Err(error) => {
+                eprintln!("{name}:");
+                failed = Some(refuse(&error, None));
+            }
+        }
+    }
+    failed.map_or(Ok(apps), Err)
 }
 
-/// Where each environment is, and the use cases there.
-async fn scopes(
-    group: &Group,
-    limits: &Limits,
-    reporter: impl Fn(&str) -> Arc<dyn shiplap_execute::Reporter>,
-) -> Result<Vec<(String, App, Scope)>, Exit> {
+/// What to act on, for each.
+async fn members(group: &Group) -> Result<Vec<(String, Found)>, Exit> {
     let mut all = Vec::new();
     for (name, args) in &group.members {
-        let (scope, source) = scope(args).await?;
-        let app = app(reporter(name), limits).await;
-        let app = app.map_err(|error| refuse(&error, source.as_ref()))?;
-        all.push((name.clone(), app, scope));
+        all.push((name.clone(), found(args).await?));
     }
     Ok(all)
+}
+
+/// Where all of them are.
+struct Sites {
+    /// Each with the use cases there.
+    scopes: Vec<(String, App, Scope)>,
+    places: BTreeMap<String, Place>,
+}
+
+/// Finds and reaches all of them.
+async fn sites(
+    group: &Group,
+    limits: &Limits,
+    reporter: impl Fn(&str) -> Arc<dyn Reporter>,
+) -> Result<Sites, Exit> {
+    let members = members(group).await?;
+    let places = members.iter().map(|(name, found)| (name.as_str(), &found.place, *limits));
+    let apps = apps(places, reporter).await?;
+    let both = members.iter().zip(apps);
+    let scopes = both.map(|((name, found), app)| (name.clone(), app, found.scope.clone()));
+    let scopes = scopes.collect();
+    let places = members.into_iter().map(|(name, found)| (name, found.place)).collect();
+    Ok(Sites { scopes, places })
 }
 
 /// A printer for each, with its name in every line.
@@ -486,24 +537,35 @@ fn printers<'a>(names: impl Iterator<Item = &'a str> + Clone) -> BTreeMap<String
 
 type Results = Vec<(String, Ended)>;
 
-/// Carries tasks out as the command line wishes.
+/// What is to be done in one environment.
+struct Job<'a> {
+    name: String,
+    place: &'a Place,
+    task: Task<'a>,
+    request: Request,
+}
+
+/// Carries it all out as the command line wishes.
 async fn carry_out(
     group: &Group,
-    tasks: Vec<(String, Task<'_>, Request)>,
+    mut jobs: Vec<Job<'_>>,
     tie: Tie,
     wish: &Wish<'_>,
     format: Format,
 ) -> Result<Results, Exit> {
-    let printers = printers(tasks.iter().map(|(name, ..)| name.as_str()));
+    let mut yes = true;
+    for job in &mut jobs {
+        yes = wish.settle(&mut job.request)?;
+    }
+    let printers = printers(jobs.iter().map(|job| job.name.as_str()));
+    let printer = |name: &str| printers[name].clone() as Arc<dyn Reporter>;
+    let places = jobs.iter().map(|job| (job.name.as_str(), job.place, job.request.limits));
+    let apps = apps(places, printer).await?;
     let mut members = Vec::new();
     let mut scopes = BTreeMap::new();
-    let mut yes = true;
-    for (name, task, mut request) in tasks {
-        yes = wish.settle(&mut request)?;
-        let app = app(printers[&name].clone(), &request.limits).await;
-        let app = app.map_err(|error| refuse(&error, None))?;
+    for (Job { name, place, task, mut request }, app) in jobs.into_iter().zip(apps) {
         if let Task::Reach(intent) = &task {
-            scopes.insert(name.clone(), intent.scope());
+            scopes.insert(name.clone(), (place, intent.scope()));
         }
         wish.name(&mut request, &app.who);
         members.push(Member { name, app, task, request });
@@ -513,8 +575,8 @@ async fn carry_out(
     let approve = |plans: Vec<(String, Plan)>| approve(&printers, plans, yes, format);
     let results = carry_out_together(&group.name, members, tie, approve).await;
     for (name, ended) in &results {
-        if let (Ended::Reported(report), Some(scope)) = (ended, scopes.get(name)) {
-            carry::retire(report, scope, wish.carry);
+        if let (Ended::Reported(report), Some((place, scope))) = (ended, scopes.get(name)) {
+            carry::retire(report, place, scope, wish.carry);
         }
     }
     Ok(results)

@@ -7,16 +7,16 @@ use futures_util::stream::{BoxStream, select_all};
 use shiplap_engine::LogOptions;
 use shiplap_model::{Engine as _, ReplicaName, Standing};
 
-use super::{Exit, Format, refuse, source, world};
+use super::{Exit, Format, app, refuse, source};
 use crate::cli::{LogsArgs, ProjectArgs};
 
 pub async fn logs(project: &ProjectArgs, args: &LogsArgs, format: Format) -> Exit {
-    let source = match source(project).await {
-        Ok(source) => source,
+    let (source, place) = match source(project).await {
+        Ok(found) => found,
         Err(exit) => return exit,
     };
-    let (_, docker) = match world(Some(&source)).await {
-        Ok(world) => world,
+    let docker = match app(&place, Some(&source)).await {
+        Ok((_, world)) => world.docker,
         Err(exit) => return exit,
     };
     let observed = match docker.observe(&source.scope().project, None).await {

@@ -5,30 +5,36 @@ use std::sync::Arc;
 use serde_json::Value;
 use shiplap_execute::Silent;
 use shiplap_execute::app::{Intent, Request, Source, unfinished};
-use shiplap_ledger::SqliteLedger;
-use shiplap_model::Ledger as _;
+use shiplap_model::Store;
 
-use super::{Exit, Format, Opened, chosen, opened, refuse, request, scope, unsupported, world};
+use super::{Exit, Format, Opened, app, chosen, found, opened, refuse, request, unsupported};
 use crate::cli::{HistoryArgs, PlanArgs, ProjectArgs};
 use crate::output::limited::Limited;
 use crate::output::{history, interrupted, status};
 use crate::secrets::Missing;
+use crate::world::Place;
 
 pub async fn plan(project: &ProjectArgs, args: &PlanArgs, format: Format) -> Exit {
     let chosen = match chosen(project, &args.selected, Missing::Pretend).await {
         Ok(chosen) => chosen,
         Err(exit) => return exit,
     };
-    let Opened { source, settings } = chosen.opened;
+    let place = match chosen.opened.place() {
+        Ok(place) => place,
+        Err(error) => return refuse(&error, None),
+    };
+    let Opened { source, settings, .. } = chosen.opened;
     let request = match request(&chosen.selected, &args.limits, settings.as_ref()) {
         Ok(request) => request,
         Err(exit) => return exit,
     };
     unsupported::warn(&source);
-    let requirements = settings.as_ref().map(super::promote::requirements).unwrap_or_default();
-    let request = Request { requirements, ..request };
+    let request = match super::requirements(settings.as_ref()) {
+        Ok(requirements) => Request { requirements, ..request },
+        Err(exit) => return exit,
+    };
     let intent = Intent::Deploy(&source);
-    match show_plan(&intent, &request, Some(&source), format, args.steps).await {
+    match show_plan(&place, &intent, &request, Some(&source), format, args.steps).await {
         Exit::Pending if !args.exit_code => Exit::Done,
         exit => exit,
     }
@@ -36,14 +42,15 @@ pub async fn plan(project: &ProjectArgs, args: &PlanArgs, format: Format) -> Exi
 
 /// Shows a plan; `Pending` when there is something to do.
 pub async fn show_plan(
+    place: &Place,
     intent: &Intent<'_>,
     request: &Request,
     source: Option<&Source>,
     format: Format,
     steps: bool,
 ) -> Exit {
-    let app = match crate::world::app(Arc::new(Silent), &request.limits).await {
-        Ok((app, _)) => app,
+    let app = match place.app(Arc::new(Silent), &request.limits).await {
+        Ok(app) => app,
         Err(error) => return refuse(&error, source),
     };
     let request = &Request { standby: shiplap_plan::Standby::Frozen, ..request.clone() };
@@ -99,8 +106,10 @@ fn told(looked: Result<Option<Value>, Exit>) -> Exit {
 
 /// What runs in one environment: printed for a person, returned for a program.
 pub async fn status_of(project: &ProjectArgs, format: Format) -> Result<Option<Value>, Exit> {
-    let Opened { source, settings } = opened(project, Missing::Pretend).await?;
-    let (app, _) = world(Some(&source)).await?;
+    let opened = opened(project, Missing::Pretend).await?;
+    let place = opened.place().map_err(|error| refuse(&error, None))?;
+    let Opened { source, settings, .. } = opened;
+    let (app, _) = app(&place, Some(&source)).await?;
     let found = app.status(&source).await.map_err(|error| refuse(&error, Some(&source)))?;
     let limits = settings.map(|settings| Limited::of(&settings, &source.loaded.project));
     match format {
@@ -119,7 +128,7 @@ pub async fn status_of(project: &ProjectArgs, format: Format) -> Result<Option<V
 
 pub async fn history(project: &ProjectArgs, args: &HistoryArgs, format: Format) -> Exit {
     if args.verify {
-        let ledger = match ledger() {
+        let ledger = match ledger().await {
             Ok(ledger) => ledger,
             Err(exit) => return exit,
         };
@@ -134,9 +143,8 @@ pub async fn history(project: &ProjectArgs, args: &HistoryArgs, format: Format) 
     told(history_of(project, args.limit, format).await)
 }
 
-fn ledger() -> Result<SqliteLedger, Exit> {
-    let ledger = SqliteLedger::open(&crate::world::state_dir());
-    ledger.map_err(|error| refuse(&error.into(), None))
+async fn ledger() -> Result<Arc<dyn Store>, Exit> {
+    crate::ledger::open().await.map_err(|error| refuse(&error.into(), None))
 }
 
 /// What was deployed in one environment: printed for a person, returned for a program.
@@ -145,8 +153,8 @@ pub async fn history_of(
     limit: u32,
     format: Format,
 ) -> Result<Option<Value>, Exit> {
-    let (scope, _) = scope(project).await?;
-    let ledger = ledger()?;
+    let scope = found(project).await?.scope;
+    let ledger = ledger().await?;
     let deployments = ledger.deployments(&scope, limit).await;
     let deployments = deployments.map_err(|error| refuse(&error.into(), None))?;
     let document = match format {
@@ -156,7 +164,7 @@ pub async fn history_of(
             None
         }
     };
-    if let Ok(Some(unfinished)) = unfinished(&ledger, &scope).await {
+    if let Ok(Some(unfinished)) = unfinished(ledger.as_ref(), &scope).await {
         let holder = ledger.holder(&scope).await.ok().flatten();
         eprint!("{}", interrupted::text(&unfinished, holder.as_ref()));
     }
@@ -164,11 +172,11 @@ pub async fn history_of(
 }
 
 pub async fn show(project: &ProjectArgs, number: Option<u64>, format: Format) -> Exit {
-    let scope = match scope(project).await {
-        Ok((scope, _)) => scope,
+    let scope = match found(project).await {
+        Ok(found) => found.scope,
         Err(exit) => return exit,
     };
-    let ledger = match ledger() {
+    let ledger = match ledger().await {
         Ok(ledger) => ledger,
         Err(exit) => return exit,
     };

@@ -10,7 +10,7 @@ use shiplap_config::address_block;
 use shiplap_execute::Silent;
 use shiplap_model::{Maintenance, MaintenanceChange, Scope, Span};
 
-use super::{Exit, Format, refuse, scope};
+use super::{Exit, Format, Found, found, refuse};
 use crate::cli::{LimitArgs, ProjectArgs, duration};
 
 /// What is said where no page is given.
@@ -68,16 +68,20 @@ pub async fn maintenance(
         }
     };
     let on = change != MaintenanceChange::Off;
-    let scope = match scope(project).await {
-        Ok((scope, _)) => scope,
+    let Found { scope, place, .. } = match found(project).await {
+        Ok(found) => found,
         Err(exit) => return exit,
     };
     let limits = match crate::limits::from_environment() {
         Ok(limits) => limits,
         Err(exit) => return exit,
     };
-    let app = match crate::world::app(Arc::new(Silent), &limits).await {
-        Ok((app, _)) => app,
+    let app = match place.reach(&limits).await {
+        Ok(world) => world.app(Arc::new(Silent), &limits).await,
+        Err(error) => Err(error),
+    };
+    let app = match app {
+        Ok(app) => app,
         Err(error) => return refuse(&error, None),
     };
     if let Err(error) = app.maintain(&scope, change, &limits).await {
@@ -122,16 +126,20 @@ fn read(path: &Path) -> Result<(String, &'static str), Exit> {
 
 /// `pause`.
 pub async fn pause(project: &ProjectArgs, args: &LimitArgs, format: Format) -> Exit {
-    let scope = match scope(project).await {
-        Ok((scope, _)) => scope,
+    let Found { scope, place, .. } = match found(project).await {
+        Ok(found) => found,
         Err(exit) => return exit,
     };
     let limits = match crate::limits::with(args) {
         Ok(limits) => limits,
         Err(exit) => return exit,
     };
-    let app = match crate::world::app(Arc::new(Silent), &limits).await {
-        Ok((app, _)) => app,
+    let app = match place.reach(&limits).await {
+        Ok(world) => world.app(Arc::new(Silent), &limits).await,
+        Err(error) => Err(error),
+    };
+    let app = match app {
+        Ok(app) => app,
         Err(error) => return refuse(&error, None),
     };
     if let Err(error) = app.pause(&scope, &limits).await {

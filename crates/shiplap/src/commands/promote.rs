@@ -1,14 +1,14 @@
 //! `promote`: the very same images in another environment, behind its gates.
 
-use shiplap_config::{Approval, HookSettings, Settings};
+use shiplap_config::{Approval, Settings};
 use shiplap_execute::app::{Intent, Promotion, Source, Tests};
-use shiplap_model::{Requirement, RequirementKind, RequirementRun};
 
 use super::carry::{Order, carry};
-use super::{Exit, Format, Opened, opened, show_diagnostics, unsupported};
+use super::{Exit, Format, opened, show_diagnostics, unsupported};
 use crate::cli::{ProjectArgs, PromoteArgs};
 use crate::secrets::Missing;
 use crate::versions::{self, Absent};
+use crate::world::Place;
 
 /// The service that stands for the container of tests.
 const TESTS: &str = "gate-tests";
@@ -16,13 +16,22 @@ const TESTS: &str = "gate-tests";
 pub async fn promote(project: &ProjectArgs, args: &PromoteArgs, format: Format) -> Exit {
     let from = open(project, &args.from, Missing::Pretend).await;
     let to = open(project, &args.to, Missing::Make).await;
-    let ((mut from, _), (to, settings)) = match (from, to) {
+    let ((mut from, from_settings, _), (to, settings, place)) = match (from, to) {
         (Ok(from), Ok(to)) => (from, to),
         (Err(exit), _) | (_, Err(exit)) => return exit,
     };
     if args.from == args.to {
         eprintln!("error[usage]: `{}` cannot be promoted to itself", args.from);
         return Exit::Usage;
+    }
+    if settings.target != from_settings.target && settings.gates.tests.is_some() {
+        let (from, to) = (&args.from, &args.to);
+        eprintln!("error[promote/tests-elsewhere]: `{from}` is on another machine than `{to}`");
+        eprintln!(
+            "  = help: the gate `tests` of `{to}` runs beside `{from}`; run the tests there, and \
+             take the gate away"
+        );
+        return Exit::Failed;
     }
     let mut request = match super::request(&Default::default(), &args.carry.limits, Some(&settings))
     {
@@ -42,26 +51,38 @@ pub async fn promote(project: &ProjectArgs, args: &PromoteArgs, format: Format) 
             Some(Tests { service: TESTS.to_owned(), limit })
         }
     };
-    request.requirements = requirements(&settings);
+    request.requirements = match super::requirements(Some(&settings)) {
+        Ok(requirements) => requirements,
+        Err(exit) => return exit,
+    };
     request.approved_by.clone_from(&args.approve);
     unsupported::warn(&to);
     let promotion = Promotion { from: &from, number: args.deployment, to: &to, tests };
     let intent = Intent::Promote(&promotion);
     if args.plan {
-        return match super::look::show_plan(&intent, &request, Some(&to), format, args.steps).await
+        return match super::look::show_plan(
+            &place,
+            &intent,
+            &request,
+            Some(&to),
+            format,
+            args.steps,
+        )
+        .await
         {
             Exit::Pending => Exit::Done,
             exit => exit,
         };
     }
     let order = Order::Reach(&intent);
-    let exit = carry(&order, request, &args.carry, approval(&settings), Some(&to), format).await;
+    let approval = approval(&settings);
+    let exit = carry(&place, &order, request, &args.carry, approval, Some(&to), format).await;
     if exit == Exit::Done {
         // Versions are variables that files name images by: with those of the environment that was
         // promoted from, the next `deploy` from the files is no step back.
         let versions = &from.loaded.environment;
         versions::keep(&settings, versions, Absent::Leave, &crate::world::who());
-        super::certificates::provide(&settings, &to.routes).await;
+        super::certificates::provide(&place, &settings, &to.routes).await;
     }
     exit
 }
@@ -71,32 +92,16 @@ pub fn approval(settings: &Settings) -> Approval {
     settings.gates.approval
 }
 
-/// What must hold before a deployment of an environment changes anything.
-pub fn requirements(settings: &Settings) -> Vec<Requirement> {
-    let gates = &settings.gates;
-    let hooks = [
-        (RequirementKind::Signature, &gates.signature),
-        (RequirementKind::Scan, &gates.scan),
-        (RequirementKind::Backup, &gates.backup),
-    ];
-    let requirement = |kind, hook: &HookSettings| Requirement {
-        kind,
-        image: None,
-        run: RequirementRun::Command { words: hook.command.clone(), folder: hook.folder.clone() },
-        limit: hook.timeout,
-    };
-    hooks.into_iter().filter_map(|(kind, hook)| Some(requirement(kind, hook.as_ref()?))).collect()
-}
-
 async fn open(
     project: &ProjectArgs,
     name: &str,
     missing: Missing,
-) -> Result<(Source, Settings), Exit> {
+) -> Result<(Source, Settings, Place), Exit> {
     let project = ProjectArgs { environment: Some(name.to_owned()), ..project.clone() };
-    let Opened { source, settings } = opened(&project, missing).await?;
-    match settings {
-        Some(settings) => Ok((source, settings)),
+    let opened = opened(&project, missing).await?;
+    let place = opened.place().map_err(|error| super::refuse(&error, None))?;
+    match opened.settings {
+        Some(settings) => Ok((opened.source, settings, place)),
         None => {
             eprintln!("error[usage]: there is no shiplap.yaml that has environments");
             eprintln!("  = help: `shiplap init` writes one for what is in this folder");

@@ -1,15 +1,19 @@
 //! `prune`: free what no rollback needs.
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::io::{BufRead as _, Write as _};
 
 use serde_json::json;
 use shiplap_execute::app::{KEEP_DEPLOYMENTS, Prunable};
 
-use super::{Exit, Format, refuse, world};
-use crate::cli::PruneArgs;
+use super::{Exit, Format, app, machine, refuse};
+use crate::cli::{ProjectArgs, PruneArgs};
 
-pub async fn prune(args: &PruneArgs, format: Format) -> Exit {
-    let app = match world(None).await {
+pub async fn prune(project: &ProjectArgs, args: &PruneArgs, format: Format) -> Exit {
+    let place = match machine(project) {
+        Ok(place) => place,
+        Err(exit) => return exit,
+    };
+    let app = match app(&place, None).await {
         Ok((app, _)) => app,
         Err(exit) => return exit,
     };
@@ -92,7 +96,7 @@ fn name(image: &Prunable) -> String {
 }
 
 fn ask() -> bool {
-    if !std::io::stdin().is_terminal() {
+    if !crate::remote::can_ask() {
         eprintln!("--yes frees it");
         return false;
     }

@@ -8,6 +8,7 @@ use shiplap_model::Scope;
 
 use super::Exit;
 use crate::cli::ProjectArgs;
+use crate::world::Place;
 
 /// How often it is tried while somebody else holds the lease.
 const TRIES: u32 = 10;
@@ -21,7 +22,8 @@ pub async fn retire(project: &ProjectArgs, containers: &[String], after: Duratio
     tokio::time::sleep(after).await;
     let Some(scope) = super::named_scope(project) else { return Exit::Usage };
     for _ in 0..TRIES {
-        let Ok((app, _)) = super::world(None).await else { return Exit::Failed };
+        let Ok(place) = Place::usual() else { return Exit::Failed };
+        let Ok((app, _)) = super::app(&place, None).await else { return Exit::Failed };
         match app.retire(&scope, containers).await {
             Err(AppError::LeaseHeld(_)) => tokio::time::sleep(TRY_AGAIN).await,
             Ok(_) => return Exit::Done,
@@ -33,17 +35,20 @@ pub async fn retire(project: &ProjectArgs, containers: &[String], after: Duratio
 
 /// Starts that in the background. Where it cannot be started, or is killed, the frozen replicas
 /// stay until the next deployment: they use memory and nothing else.
-pub fn in_background(scope: &Scope, containers: &[String], after: Duration) {
+pub fn in_background(place: &Place, scope: &Scope, containers: &[String], after: Duration) {
     let Ok(own) = std::env::current_exe() else { return };
     let mut command = Command::new(own);
     command
         .args(["-p", &scope.project, "-e", &scope.environment, "retire", "--after"])
         .arg(format!("{}s", after.as_secs().max(1)))
         .args(containers)
+        // With a project's name it reads no shiplap.yaml, which may say another target by then.
+        .env("DOCKER_HOST", place.to_string())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .current_dir("/");
+    crate::ledger::hand_over(&mut command);
     {
         use std::os::unix::process::CommandExt as _;
         // Not in the terminal's group: closing it, or Ctrl-C, is not meant for it.

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use shiplap_compose::OsFiles;
-use shiplap_model::{DeploymentState, Ledger as _, Outcome, Scope, Secret};
+use shiplap_model::{DeploymentState, Outcome, Scope, Secret};
 use shiplap_secrets::magic::Recipe;
 use shiplap_secrets::{Name, Origin, Store, StoreError, Written, random};
 
@@ -221,13 +221,9 @@ impl Desk {
 
     /// The versions that the deployment was made with which is current now.
     async fn running(&self) -> Result<BTreeMap<String, u32>, Exit> {
-        let state = crate::world::state_dir();
-        // Where nothing was deployed yet, listing makes no ledger.
-        if !state.join("ledger.db").exists() {
-            return Ok(BTreeMap::new());
-        }
-        let found = match shiplap_ledger::SqliteLedger::open(&state) {
-            Ok(ledger) => ledger.deployments(&self.scope, LOOK_BACK).await,
+        let found = match crate::ledger::open_existing().await {
+            Ok(Some(ledger)) => ledger.deployments(&self.scope, LOOK_BACK).await,
+            Ok(None) => return Ok(BTreeMap::new()),
             Err(error) => Err(error),
         };
         let history = found.map_err(|error| super::refuse(&error.into(), None))?;
@@ -297,7 +293,7 @@ impl Desk {
             return Err(refuse(StoreError::NoSuchSecret(self.scope.clone(), name)));
         }
         if !args.yes {
-            if !std::io::stdin().is_terminal() {
+            if !crate::remote::can_ask() {
                 eprintln!("error[usage]: there is no terminal to ask on");
                 eprintln!("  = help: add --yes");
                 return Err(Exit::Usage);

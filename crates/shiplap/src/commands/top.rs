@@ -4,13 +4,13 @@ use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use shiplap_edge::ClientError;
 use shiplap_edge::api::{GroupStatus, PoolStatus, Status};
 use shiplap_edge::table::Group;
-use shiplap_edge::{Client, ClientError};
 use shiplap_model::PoolKey;
 
 use super::{Exit, Format};
-use crate::cli::TopArgs;
+use crate::cli::{ProjectArgs, TopArgs};
 use crate::output::table::columns;
 
 /// Moves the cursor home and clears what is below.
@@ -57,8 +57,12 @@ impl Row {
     }
 }
 
-pub async fn top(project: Option<&str>, args: &TopArgs, format: Format) -> Exit {
-    let client = Client::new(crate::edge::socket());
+pub async fn top(project: &ProjectArgs, args: &TopArgs, format: Format) -> Exit {
+    let (client, _world) = match super::edge::edge_of(project).await {
+        Ok(found) => found,
+        Err(exit) => return exit,
+    };
+    let project = project.project_name.as_deref();
     let mut before: Option<(Instant, Status)> = None;
     let mut shown = 0;
     loop {

@@ -4,12 +4,14 @@ use std::fmt::Write as _;
 
 use clap::Args;
 use serde_json::{Value, json};
+use shiplap_config::Settings;
 use shiplap_isolation::{Finding, Instance, Party, Severity, Untested};
 
 use super::{Exit, Format};
 use crate::cli::ProjectArgs;
 use crate::isolation::{self, Verified, VerifyError};
 use crate::output::errors;
+use crate::world::Place;
 
 /// `env verify`.
 #[derive(Debug, Clone, Args)]
@@ -35,17 +37,35 @@ pub async fn verify(project: &ProjectArgs, args: &VerifyArgs, format: Format) ->
         let scopes = crate::load::deployed().await;
         found.retain(|known| scopes.iter().any(|scope| scope.project == known.project_name));
     }
+    let place = match only_place(&found) {
+        Ok(place) => place,
+        Err(exit) => return exit,
+    };
     instances.extend(
         found.into_iter().map(|settings| Instance {
             environment: settings.name,
             project: settings.project_name,
         }),
     );
-    run(&instances, format).await
+    run(&place, &instances, format).await
+}
+
+/// The machine that they are all on.
+fn only_place(all: &[Settings]) -> Result<Place, Exit> {
+    let Some(first) = all.first() else {
+        return Place::usual().map_err(|error| super::refuse(&error, None));
+    };
+    if let Some(other) = all.iter().find(|other| other.target != first.target) {
+        let (first, other) = (&first.name, &other.name);
+        eprintln!("error[usage]: `{first}` and `{other}` are on different machines");
+        eprintln!("  = help: name environments that are on one: `shiplap env list` groups them");
+        return Err(Exit::Usage);
+    }
+    Place::of(Some(first)).map_err(|error| super::refuse(&error, None))
 }
 
 /// Verifies these environments, and says what came of it.
-pub async fn run(instances: &[Instance], format: Format) -> Exit {
+pub async fn run(place: &Place, instances: &[Instance], format: Format) -> Exit {
     let mut projects: Vec<&str> = instances.iter().map(|i| i.project.as_str()).collect();
     projects.sort_unstable();
     projects.dedup();
@@ -59,11 +79,11 @@ pub async fn run(instances: &[Instance], format: Format) -> Exit {
         Ok(limits) => limits,
         Err(exit) => return exit,
     };
-    let docker = match crate::world::engine(&limits).await {
-        Ok(docker) => docker,
+    let world = match place.reach(&limits).await {
+        Ok(world) => world,
         Err(error) => return super::refuse(&error, None),
     };
-    match isolation::verify(&docker, instances).await {
+    match isolation::verify(&world, instances).await {
         Ok(verified) => tell(&verified, format),
         Err(error) => failed(error),
     }

@@ -18,8 +18,9 @@ use shiplap_edge::{Client, ClientError};
 use shiplap_engine::DockerEngine;
 use shiplap_model::{AnonymousVolumes, Engine as _, EngineError, ROLE, RouterError};
 
-use super::image::EdgeImage;
-use super::{BUILD_VARIABLE, DIR_VARIABLE, GID_VARIABLE, dir, socket};
+use super::image::{self, EdgeImage};
+use super::{BUILD_VARIABLE, DIR_VARIABLE, ENGINE_VARIABLE, GID_VARIABLE, dir};
+use crate::world::World;
 
 /// How long an edge may take until it answers: it starts in a tenth of a second.
 const START_LIMIT: Duration = Duration::from_secs(15);
@@ -140,7 +141,7 @@ impl<'a> EdgeContainer<'a> {
     async fn run(&self, image: &EdgeImage, name: &str) -> Result<(), RouterError> {
         let raw = self.docker.raw();
         let options = CreateContainerOptionsBuilder::default().name(name).build();
-        match raw.create_container(Some(options), body(image)).await {
+        match raw.create_container(Some(options), body(self.docker, image)).await {
             Ok(_) => {}
             // Another deployer was faster.
             Err(DockerError::DockerResponseServerError { status_code: 409, .. }) => {}
@@ -190,13 +191,22 @@ fn container_name() -> String {
     format!("shiplap-edge-{}", &hash[..8])
 }
 
-fn body(image: &EdgeImage) -> ContainerCreateBody {
+fn body(docker: &DockerEngine, image: &EdgeImage) -> ContainerCreateBody {
     let folder = dir().display().to_string();
     let mut environment =
         vec![format!("{DIR_VARIABLE}={folder}"), format!("{BUILD_VARIABLE}={}", image.build)];
     // Whoever may use the engine may use the edge.
-    if let Ok(socket) = std::fs::metadata("/var/run/docker.sock") {
-        environment.push(format!("{GID_VARIABLE}={}", socket.gid()));
+    match docker.endpoint().link() {
+        // This machine's groups have other numbers: the edge looks by itself.
+        Some(link) => {
+            let socket = link.address().socket.display();
+            environment.push(format!("{ENGINE_VARIABLE}={socket}"));
+        }
+        None => {
+            if let Ok(socket) = std::fs::metadata("/var/run/docker.sock") {
+                environment.push(format!("{GID_VARIABLE}={}", socket.gid()));
+            }
+        }
     }
     let log_options = [("max-size", "10m"), ("max-file", "3")];
     ContainerCreateBody {
@@ -237,8 +247,8 @@ fn body(image: &EdgeImage) -> ContainerCreateBody {
 ///
 /// # Errors
 /// When the new one does not come up; the old one goes on then.
-pub async fn upgrade(docker: &DockerEngine) -> Result<String, RouterError> {
-    let client = Client::new(socket());
+pub async fn upgrade(world: &World) -> Result<String, RouterError> {
+    let (docker, client) = (&world.docker, world.edge());
     let edge = EdgeContainer::new(docker, &client);
     let Ok(before) = client.status().await else {
         edge.ensure().await?;
@@ -266,6 +276,13 @@ pub(super) async fn load(docker: &DockerEngine) -> Result<EdgeImage, RouterError
     };
     let image = EdgeImage::of_this_binary().map_err(unreadable)?;
     if docker.image(&image.tag).await?.is_none() {
+        let version = docker.raw().version().await;
+        let version = version.map_err(|error| engine("asking the engine what it runs", &error))?;
+        if let Some(other) = version.arch.filter(|arch| arch != image::architecture()) {
+            let own = image::architecture();
+            let text = format!("its machine is {other}, and this program runs on {own} only");
+            return Err(RouterError::Refused(text));
+        }
         docker.load_image(image.archive().map_err(unreadable)?).await?;
     }
     Ok(image)

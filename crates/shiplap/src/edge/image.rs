@@ -57,7 +57,8 @@ impl EdgeImage {
     }
 }
 
-fn architecture() -> &'static str {
+/// As engines call it.
+pub(super) fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

@@ -13,34 +13,46 @@ use shiplap_model::{
     ObservedListener, OpenStreams, PoolKey, PoolStatus, ProbeKind, ProbeOutcome, ProbeRequest,
     Protocol, RouteChange, RoutedReplica, Router, RouterError, RouterState,
 };
+use tokio::sync::OnceCell;
 
 use super::container::EdgeContainer;
 use super::holder;
 use super::routes;
-use super::socket;
+use crate::world::World;
 
 /// The edge of one target.
 pub struct EdgeRouter {
     docker: DockerEngine,
     client: Client,
-    /// Whether the host has IPv6, so that "all addresses" means both.
-    has_ipv6: bool,
+    /// Asked once: there is a limit on calls while requests are held.
+    has_ipv6: OnceCell<bool>,
     limits: Limits,
 }
 
 impl EdgeRouter {
-    pub fn new(docker: DockerEngine, limits: &Limits) -> Self {
-        let has_ipv6 = std::fs::read("/proc/net/if_inet6").is_ok_and(|text| !text.is_empty());
-        let client = Client::new(socket()).with_call_timeout(limits.edge_call);
-        Self { docker, client, has_ipv6, limits: *limits }
+    pub fn new(world: &World, limits: &Limits) -> Self {
+        let client = world.edge().with_call_timeout(limits.edge_call);
+        Self { docker: world.docker.clone(), client, has_ipv6: OnceCell::new(), limits: *limits }
     }
 
-    fn expand(&self, owner: &str, spec: &ListenerSpec) -> Vec<Listener> {
+    /// Whether the edge's machine has IPv6, so that "all addresses" means both.
+    async fn has_ipv6(&self) -> Result<bool, RouterError> {
+        let ask = || async {
+            if self.docker.endpoint().link().is_none() {
+                return Ok(shiplap_edge::has_ipv6());
+            }
+            let status = self.client.status().await.map_err(router)?;
+            Ok(status.has_ipv6.unwrap_or_default())
+        };
+        self.has_ipv6.get_or_try_init(ask).await.copied()
+    }
+
+    fn expand(owner: &str, spec: &ListenerSpec, has_ipv6: bool) -> Vec<Listener> {
         let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
         let addresses = match spec.address {
             Some(address) => vec![address],
             // A port that the edge chooses is chosen once.
-            None if self.has_ipv6 && spec.port != 0 => any.to_vec(),
+            None if has_ipv6 && spec.port != 0 => any.to_vec(),
             None => vec![any[0]],
         };
         addresses
@@ -62,6 +74,7 @@ impl EdgeRouter {
         owner: &str,
         change: &RouteChange,
         ids: &[(String, String)],
+        has_ipv6: bool,
         table: &mut Table,
     ) {
         if let Some(lease) = change.lease {
@@ -95,7 +108,8 @@ impl EdgeRouter {
         for spec in &change.pools {
             table.pools.insert(spec.key.to_string(), pool(owner, spec, self.limits.hold));
         }
-        for listener in change.listeners.iter().flat_map(|spec| self.expand(owner, spec)) {
+        for listener in change.listeners.iter().flat_map(|spec| Self::expand(owner, spec, has_ipv6))
+        {
             let there = table.listeners.iter_mut().find(|known| {
                 known.namespace.is_none()
                     && known.owner == listener.owner
@@ -111,7 +125,7 @@ impl EdgeRouter {
             }
         }
         let dropped: Vec<Listener> =
-            change.drop_listeners.iter().flat_map(|spec| self.expand(owner, spec)).collect();
+            change.drop_listeners.iter().flat_map(|s| Self::expand(owner, s, has_ipv6)).collect();
         let dropped_pools: Vec<String> = change.drop_pools.iter().map(PoolKey::to_string).collect();
         table.listeners.retain(|listener| {
             let named = dropped.iter().any(|gone| {
@@ -122,7 +136,7 @@ impl EdgeRouter {
             let led_there = listener.pool.as_ref().is_some_and(|pool| dropped_pools.contains(pool));
             !named && !led_there
         });
-        routes::change(owner, change, self.has_ipv6, table);
+        routes::change(owner, change, has_ipv6, table);
         table.pools.retain(|name, pool| !(pool.owner == owner && dropped_pools.contains(name)));
     }
 }
@@ -156,8 +170,12 @@ impl Router for EdgeRouter {
         let asked =
             tokio::join!(self.client.status(), self.client.table(), self.holders(Some(owner)));
         let (status, table, holders) = match asked {
+            // Where the way there is broken it is not known whether one runs.
             (Err(ClientError::Unreachable { source, .. }), _, holders)
-                if source.kind() != io::ErrorKind::PermissionDenied =>
+                if !matches!(
+                    source.kind(),
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::NotConnected
+                ) =>
             {
                 // Holders are there whether or not somebody listens in them.
                 let holders: Vec<_> = holders?.into_iter().map(|(_, holder)| holder).collect();
@@ -203,7 +221,8 @@ impl Router for EdgeRouter {
             let holders = self.holders(Some(owner)).await?;
             holders.into_iter().map(|(id, holder)| (holder.spec.name, id)).collect()
         };
-        let update = |table: &mut Table| self.change(owner, change, &ids, table);
+        let has_ipv6 = self.has_ipv6().await?;
+        let update = |table: &mut Table| self.change(owner, change, &ids, has_ipv6, table);
         Ok(self.client.update_table(update).await.map_err(router)?.generation)
     }
 
@@ -315,6 +334,13 @@ pub fn router(error: ClientError) -> RouterError {
             RouterError::PortTaken {
                 port: first.as_ref().map_or(0, |one| one.listener.port),
                 reason: first.map_or_else(String::new, |one| one.reason.to_string()),
+            }
+        }
+        // Whoever leads there says it better than the path of a socket here.
+        ClientError::Unreachable { source, .. } if source.get_ref().is_some() => {
+            match source.kind() {
+                io::ErrorKind::PermissionDenied => RouterError::Refused(source.to_string()),
+                _ => RouterError::Unreachable(source.to_string()),
             }
         }
         // It runs, and will not let us in however long we wait.

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use futures_util::{StreamExt as _, stream};
 use serde_json::Value;
-use shiplap_edge::Client;
-use shiplap_engine::{DockerEngine, Endpoint};
+use shiplap_edge::ClientError;
+use shiplap_engine::DockerEngine;
 use shiplap_isolation::{
     Backing, Container, HostPort, Instance, Listening, MountKind, Party, Place, Role, SecretFile,
     Snapshot, State, Transport, Untested, files_to_read,
@@ -16,6 +16,7 @@ use shiplap_isolation::{
 use shiplap_model::{COMPOSE_PROJECT, EngineError, OWNER, PoolKey, ROLE, Secret};
 
 use super::probes;
+use crate::world::World;
 
 /// Containers whose files are read at once.
 const PARALLEL: usize = 8;
@@ -40,10 +41,11 @@ pub struct Seen {
 ///
 /// # Errors
 /// When the engine cannot be asked.
-pub async fn gather(docker: &DockerEngine, instances: &[Instance]) -> Result<Seen, EngineError> {
+pub async fn gather(world: &World, instances: &[Instance]) -> Result<Seen, EngineError> {
+    let docker = &world.docker;
     let described = docker.describe_containers().await?;
     let volumes = volumes(&docker.describe_volumes().await?);
-    let is_local = matches!(docker.endpoint(), Endpoint::Unix(_));
+    let is_local = docker.endpoint().is_here();
     let mut snapshots: Vec<Snapshot> = instances
         .iter()
         .map(|instance| Snapshot {
@@ -96,7 +98,7 @@ pub async fn gather(docker: &DockerEngine, instances: &[Instance]) -> Result<See
             snapshot.containers.push(container);
         }
     }
-    untested.extend(edge_ports(&mut snapshots).await);
+    untested.extend(edge_ports(world, &mut snapshots).await);
     Ok(Seen { snapshots, strangers, untested })
 }
 
@@ -179,11 +181,20 @@ async fn look_inside(docker: &DockerEngine, mut container: Container) -> (Contai
 }
 
 /// Adds the ports on which the edge listens for each of them. No edge, no ports.
-async fn edge_ports(snapshots: &mut [Snapshot]) -> Option<Untested> {
-    let socket = crate::edge::socket();
-    let status = match Client::new(socket.clone()).status().await {
+async fn edge_ports(world: &World, snapshots: &mut [Snapshot]) -> Option<Untested> {
+    use std::io::ErrorKind;
+    let status = match world.edge().status().await {
         Ok(status) => status,
-        Err(_) if !socket.exists() => return None,
+        Err(ClientError::Unreachable { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            return None;
+        }
+        // Over there, a socket that is not there is one that nobody listens at.
+        Err(ClientError::Unreachable { source, .. })
+            if !world.docker.endpoint().is_here()
+                && source.kind() == ErrorKind::ConnectionRefused =>
+        {
+            return None;
+        }
         Err(error) => {
             let why = format!("the edge does not say on which ports it listens: {error}");
             return Some(Untested { party: None, why });

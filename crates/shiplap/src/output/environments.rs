@@ -7,7 +7,7 @@ use shiplap_model::DeploymentState;
 
 use super::table::columns;
 use super::time;
-use crate::overview::{Environment, Overview};
+use crate::overview::{Environment, Machine, Overview};
 
 /// Routes that are shown in a line; more are counted.
 const ROUTES_SHOWN: usize = 2;
@@ -15,30 +15,43 @@ const ROUTES_SHOWN: usize = 2;
 /// For a person.
 pub fn text(overview: &Overview, now_ms: i64) -> String {
     let mut text = format!("{}\n", overview.project);
-    let rows: Vec<Vec<String>> = overview
-        .environments
-        .iter()
-        .map(|environment| {
-            vec![
-                environment.name.clone(),
-                environment.project_name.clone(),
-                replicas(environment),
-                deployment(environment, now_ms),
-                routes(environment),
-                until(environment, now_ms),
-            ]
-        })
-        .collect();
-    text.push_str(&columns(&rows));
+    for machine in &overview.machines {
+        if overview.machines.len() > 1 {
+            let _ = writeln!(text, "{}", machine.target.as_deref().unwrap_or("local"));
+        }
+        let rows: Vec<Vec<String>> = overview
+            .environments
+            .iter()
+            .filter(|environment| environment.target == machine.target)
+            .map(|environment| row(environment, machine, now_ms))
+            .collect();
+        text.push_str(&columns(&rows));
+        match &machine.seen {
+            Ok(seen) if seen.has_edge => {}
+            Ok(_) => text.push_str("no edge\n"),
+            Err(why) => {
+                let _ = writeln!(text, "! {why}");
+            }
+        }
+    }
     for environment in &overview.environments {
         for warning in warnings(environment, now_ms) {
             let _ = writeln!(text, "! {}: {warning}", environment.name);
         }
     }
-    if !overview.has_edge {
-        text.push_str("no edge\n");
-    }
     text
+}
+
+fn row(environment: &Environment, machine: &Machine, now_ms: i64) -> Vec<String> {
+    let is_seen = machine.seen.is_ok();
+    vec![
+        environment.name.clone(),
+        environment.project_name.clone(),
+        if is_seen { replicas(environment) } else { "not known".to_owned() },
+        deployment(environment, now_ms),
+        if is_seen { routes(environment) } else { "-".to_owned() },
+        until(environment, now_ms),
+    ]
 }
 
 fn replicas(environment: &Environment) -> String {
@@ -108,8 +121,21 @@ pub fn json(overview: &Overview) -> Value {
     json!({
         "version": 1,
         "project": overview.project,
-        "edge": overview.has_edge,
+        "edge": overview.machines.iter().all(has_edge),
+        "machines": overview.machines.iter().map(machine).collect::<Vec<_>>(),
         "environments": overview.environments.iter().map(one).collect::<Vec<_>>(),
+    })
+}
+
+fn has_edge(machine: &Machine) -> bool {
+    machine.seen.as_ref().is_ok_and(|seen| seen.has_edge)
+}
+
+fn machine(machine: &Machine) -> Value {
+    json!({
+        "target": machine.target,
+        "edge": has_edge(machine),
+        "error": machine.seen.as_ref().err(),
     })
 }
 
@@ -140,7 +166,7 @@ fn one(environment: &Environment) -> Value {
 mod tests {
     use super::*;
     use crate::ephemeral::Ephemeral;
-    use crate::overview::{Replicas, Routed};
+    use crate::overview::{Replicas, Routed, Seen};
 
     const NOW_MS: i64 = 1_000_000_000;
 
@@ -179,7 +205,8 @@ mod tests {
             expires_ms: Some(NOW_MS),
         });
         let environments = vec![prod, preview];
-        let overview = Overview { project: "shop".into(), environments, has_edge: true };
+        let machines = vec![Machine { target: None, seen: Ok(Seen { has_edge: true }) }];
+        let overview = Overview { project: "shop".into(), environments, machines };
         assert_eq!(
             text(&overview, NOW_MS),
             "shop\n\
@@ -192,5 +219,33 @@ mod tests {
              ! prod: requests are held: `shiplap -e prod resume` lets them go on\n\
              ! pr-42: its time is over: `shiplap env prune` removes it\n"
         );
+    }
+
+    #[test]
+    fn machines_come_apart_and_one_that_is_away_says_why() {
+        let on = |name: &str, target: &str| Environment {
+            target: Some(target.to_owned()),
+            ..environment(name)
+        };
+        let machine = |target: &str, seen| Machine { target: Some(target.to_owned()), seen };
+        let overview = Overview {
+            project: "shop".into(),
+            environments: vec![on("dev", "ssh://vm1"), on("prod", "ssh://vm2")],
+            machines: vec![
+                machine("ssh://vm1", Ok(Seen { has_edge: false })),
+                machine("ssh://vm2", Err("connecting: no route".into())),
+            ],
+        };
+        assert_eq!(
+            text(&overview, NOW_MS),
+            "shop\n\
+             ssh://vm1\n\
+             dev  shop-dev  nothing runs  never deployed  -\n\
+             no edge\n\
+             ssh://vm2\n\
+             prod  shop-prod  not known  never deployed  -\n\
+             ! connecting: no route\n"
+        );
+        assert_eq!(json(&overview)["machines"][1]["error"], "connecting: no route");
     }
 }

@@ -5,6 +5,8 @@ use shiplap_execute::app::{AppError, Source};
 use shiplap_model::{EngineError, EngineErrorKind, LedgerError, Refusal};
 
 use super::time;
+use crate::exit::Exit;
+use crate::ledger::Unusable;
 
 /// Prints an error, with its place in the files where it has one, and what to type.
 pub fn show(error: &AppError, source: Option<&Source>) {
@@ -51,6 +53,7 @@ fn engine(error: &EngineError) {
         EngineErrorKind::Unreachable => "engine-unreachable",
         EngineErrorKind::Broken => "engine-broken",
         EngineErrorKind::Denied => "engine-denied",
+        EngineErrorKind::HostKey => "host-key",
         EngineErrorKind::TooOld => "engine-too-old",
         EngineErrorKind::NotFound => "engine-not-found",
         EngineErrorKind::Conflict => "engine-conflict",
@@ -69,6 +72,31 @@ fn engine(error: &EngineError) {
     eprintln!("nothing was changed");
 }
 
+/// Prints why there is no ledger to choose.
+pub fn unusable(unusable: &Unusable) -> Exit {
+    match unusable {
+        Unusable::PasswordInArgument => {
+            eprintln!("error[ledger]: the password in `--ledger` can be read by everybody here");
+            eprintln!(
+                "  = help: put the URL into SHIPLAP_LEDGER, or into a file for --ledger-file"
+            );
+            Exit::Usage
+        }
+        Unusable::File(path, error) => {
+            let path = path.display();
+            eprintln!("error[ledger]: the file `{path}` with the ledger's URL: {error}");
+            Exit::Failed
+        }
+        Unusable::Url(error) => {
+            eprintln!("error[ledger]: {error}");
+            eprintln!(
+                "  = help: such as postgres://shiplap@db.example/shiplap?sslmode=verify-full"
+            );
+            Exit::Usage
+        }
+    }
+}
+
 fn ledger(error: &LedgerError) {
     eprintln!("error[ledger]: {error}");
     let help = match error {
@@ -81,6 +109,7 @@ fn ledger(error: &LedgerError) {
         LedgerError::LeaseLost(_) => "somebody else deployed meanwhile; look at `shiplap status`",
         LedgerError::Illegal { .. } => "`shiplap show` tells how far it has come",
         LedgerError::NoSuchDeployment(..) => "`shiplap history` lists them",
+        LedgerError::Unreachable(_) => "trying again is safe, once the server answers",
         LedgerError::Storage(_) => "SHIPLAP_STATE_DIR names another folder",
     };
     eprintln!("  = help: {help}");

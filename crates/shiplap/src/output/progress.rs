@@ -17,6 +17,26 @@ pub fn say(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
+/// Prints lines about one thing that takes long, and not too many of them.
+pub struct Steady {
+    last: Mutex<Instant>,
+}
+
+impl Steady {
+    pub fn new() -> Self {
+        Self { last: Mutex::new(Instant::now()) }
+    }
+
+    /// Prints a line, unless there was one just now.
+    pub fn say(&self, line: impl FnOnce() -> String) {
+        let mut last = self.last.lock().expect("printing does not panic");
+        if last.elapsed() >= PULL_LINE_EVERY {
+            *last = Instant::now();
+            say(&format!("{}\n", line()));
+        }
+    }
+}
+
 /// Prints events as lines.
 pub struct Printer {
     steps: AtomicUsize,

@@ -1,4 +1,4 @@
-//! What a [`Ledger`] promises.
+//! What a [`Ledger`](shiplap_model::Ledger) promises.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shiplap_model::{
-    DeploymentState, JournalEntry, LeaseKey, Ledger, LedgerError, NewDeployment, Outcome, Scope,
-    Secret, StepState, StoredImage, StoredRelease, StoredService,
+    DeploymentState, JournalEntry, LeaseKey, LedgerError, NewDeployment, Outcome, Scope, Secret,
+    StepState, Store, StoredImage, StoredRelease, StoredService,
 };
 
 /// An empty ledger.
 pub struct Ground {
     /// The ledger.
-    pub ledger: Arc<dyn Ledger>,
+    pub ledger: Arc<dyn Store>,
     /// Another one.
-    pub other: Arc<dyn Ledger>,
+    pub other: Arc<dyn Store>,
     /// Whatever removes all this in the end.
     pub keep: Box<dyn Any + Send + Sync>,
 }
@@ -50,6 +50,7 @@ macro_rules! ledger_contract {
                 scopes_are_those_with_deployments,
                 verifying_counts_every_entry,
                 a_ledger_has_an_id_of_its_own,
+                images_of_the_newest_done_deployments_are_retained,
             ]
         );
     };
@@ -311,4 +312,26 @@ pub async fn verifying_counts_every_entry(ground: &Ground) {
 pub async fn a_ledger_has_an_id_of_its_own(ground: &Ground) {
     assert_eq!(ground.ledger.id(), ground.ledger.id());
     assert_ne!(ground.ledger.id(), ground.other.id());
+}
+
+/// `retained_images`: of every scope, the newest first, those that are done alone.
+pub async fn images_of_the_newest_done_deployments_are_retained(ground: &Ground) {
+    let (shop, mail) = (take(ground, "shop").await, take(ground, "mail").await);
+    let deploy = async |key: &LeaseKey, tag: &str, outcome| {
+        let number = ground.ledger.begin(&new(key)).await.unwrap();
+        ground.ledger.end(key, number, outcome, None, &release(tag)).await.unwrap();
+    };
+    for tag in ["v1", "v2", "v3"] {
+        deploy(&shop, tag, Outcome::Done).await;
+    }
+    deploy(&shop, "broken", Outcome::RolledBack).await;
+    deploy(&mail, "v1", Outcome::Done).await;
+    ground.ledger.begin(&new(&mail)).await.unwrap();
+    let retained = ground.ledger.retained_images(2).await.unwrap();
+    let found: Vec<_> = retained
+        .iter()
+        .map(|(scope, number, image)| (scope.project.as_str(), *number, image.reference.as_str()))
+        .collect();
+    assert_eq!(found, [("mail", 1, "api:v1"), ("shop", 3, "api:v3"), ("shop", 2, "api:v2")]);
+    assert_eq!(ground.ledger.retained_images(0).await.unwrap(), []);
 }

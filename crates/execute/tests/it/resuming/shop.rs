@@ -62,6 +62,7 @@ pub fn from(yaml: &str) -> Source {
         routes: routes.unwrap_or_default(),
         notes: Vec::new(),
         secrets: Default::default(),
+        files: Default::default(),
     }
 }
 

@@ -110,7 +110,7 @@ fn requirements(context: &Context<'_>, steps: &mut Steps, images: &[StepId]) -> 
             continue;
         }
         let about: Vec<Option<String>> = if requirement.kind.is_per_image() {
-            let new = new.iter().filter(|reference| !is_known(reference));
+            let new = new.iter().filter(|r| !is_known(r) && requirement.is_about(r));
             new.map(|reference| Some((*reference).to_owned())).collect()
         } else {
             vec![None]

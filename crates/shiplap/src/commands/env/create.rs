@@ -13,6 +13,7 @@ use super::{Exit, Format, no_config};
 use crate::cli::{ProjectArgs, duration};
 use crate::ephemeral::{Ephemeral, Store};
 use crate::output::time;
+use crate::world::Place;
 
 /// `env create`.
 #[derive(Debug, Clone, Args)]
@@ -130,8 +131,8 @@ async fn stranger(settings: &Settings) -> Option<String> {
     if scopes.iter().any(|scope| scope.project == settings.project_name) {
         return None;
     }
-    let docker = crate::world::engine(&Limits::default()).await.ok()?;
-    let all = docker.summaries().await.ok()?;
+    let world = Place::of(Some(settings)).ok()?.reach(&Limits::default()).await.ok()?;
+    let all = world.docker.summaries().await.ok()?;
     all.into_iter().find(|one| one.project == settings.project_name).map(|one| one.name)
 }
 

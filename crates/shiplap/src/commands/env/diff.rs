@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 use shiplap_compose::model::{Map, Project, Service};
-use shiplap_ledger::SqliteLedger;
 use shiplap_model::{RouteSpec, StoredImage, StoredRelease};
 
 use super::super::{opened, refuse};
@@ -56,12 +55,12 @@ pub async fn diff(project: &ProjectArgs, one: &str, other: &str, format: Format)
 }
 
 async fn side(project: &ProjectArgs, name: &str) -> Result<Side, Exit> {
-    let Opened { source, settings } =
+    let Opened { source, settings, .. } =
         opened(&crate::load::with_environment(project, name), Missing::Pretend).await?;
     let Some(settings) = settings else { return Err(no_config()) };
-    let ledger = SqliteLedger::open(&crate::world::state_dir());
+    let ledger = crate::ledger::open().await;
     let ledger = ledger.map_err(|error| refuse(&error.into(), None))?;
-    let current = crate::overview::release(&ledger, &source.scope()).await;
+    let current = crate::overview::release(ledger.as_ref(), &source.scope()).await;
     let current = current.map_err(|error| refuse(&error.into(), None))?;
     let loaded = source.loaded.project;
     Ok(Side {

@@ -40,7 +40,8 @@ async fn show(name: String, known: &[Declared], format: Format) -> Exit {
                     print!("{}", environments::text(&overview, shiplap_execute::now_ms()));
                 }
             }
-            Exit::Done
+            let is_whole = overview.machines.iter().all(|machine| machine.seen.is_ok());
+            if is_whole { Exit::Done } else { Exit::Failed }
         }
         Err(error) => refuse(&error, None),
     }

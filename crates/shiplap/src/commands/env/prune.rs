@@ -1,18 +1,21 @@
 //! `env prune`: environments whose time is over go.
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::io::{BufRead as _, Write as _};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use clap::Args;
 use serde_json::json;
+use shiplap_compose::OsFiles;
+use shiplap_config::Config;
 use shiplap_execute::app::{App, AppError, Intent, Request};
-use shiplap_model::{Ledger as _, Limits, Outcome, Scope};
+use shiplap_model::{Limits, Outcome, Scope};
 
-use super::super::{refuse, show_diagnostics};
+use super::super::show_diagnostics;
 use super::{Exit, Format};
 use crate::ephemeral::{Ephemeral, Store};
 use crate::output::progress::Printer;
+use crate::world::{Place, World};
 
 /// `env prune`.
 #[derive(Debug, Clone, Args)]
@@ -46,12 +49,8 @@ pub async fn prune(args: &PruneArgs, format: Format) -> Exit {
             Ok(limits) => limits,
             Err(exit) => return exit,
         };
-        let docker = match crate::world::app(Arc::new(Printer::new()), &limits).await {
-            Ok(world) => world,
-            Err(error) => return refuse(&error, None),
-        };
         for environment in over {
-            let kept = remove(&docker.0, &docker.1, &environment, limits).await.err();
+            let kept = remove(&environment, limits).await.err();
             pruned.push(Pruned { environment, kept });
         }
     }
@@ -65,12 +64,7 @@ fn over(all: Vec<Ephemeral>) -> Vec<Ephemeral> {
 }
 
 /// Takes one down with its volumes, and forgets it; else says why it stays.
-async fn remove(
-    app: &App,
-    docker: &shiplap_engine::DockerEngine,
-    environment: &Ephemeral,
-    limits: Limits,
-) -> Result<(), String> {
+async fn remove(environment: &Ephemeral, limits: Limits) -> Result<(), String> {
     let store = Store::open();
     let found = store.find(&environment.project, &environment.name);
     // It may have been given more time meanwhile.
@@ -79,14 +73,18 @@ async fn remove(
         Some(_) => return Err("it was given more time".to_owned()),
         None => return Ok(()),
     }
+    let place = place(environment).map_err(|error| error.to_string())?;
+    let world = place.reach(&limits).await.map_err(|error| error.to_string())?;
+    let app =
+        world.app(Arc::new(Printer::new()), &limits).await.map_err(|error| error.to_string())?;
     let project = &environment.project_name;
     let scopes = app.ledger.scopes().await.map_err(|error| error.to_string())?;
     let known = crate::load::known_in(&scopes, &environment.name, project);
     let scope = Scope { project: project.clone(), environment: known };
-    if is_elsewhere(app, docker, &scope).await.map_err(|error| error.to_string())? {
+    if is_elsewhere(&app, &world, &scope).await.map_err(|error| error.to_string())? {
         let name = &environment.name;
         return Err(format!(
-            "it was deployed, and not to this engine; `shiplap env remove {name}` forgets it"
+            "it was deployed, and not to {place}; `shiplap env remove {name}` forgets it"
         ));
     }
     let intent = Intent::Down { scope: scope.clone(), source: None, volumes: true };
@@ -106,6 +104,16 @@ async fn remove(
     }
 }
 
+/// Where it was deployed: as the file says that it was made with. Where that does not name the
+/// environment any more that it was made from, as this shell says.
+fn place(environment: &Ephemeral) -> Result<Place, AppError> {
+    let config = Config::read(&environment.config, &OsFiles).ok();
+    let settings = config.and_then(|config| {
+        config.derived(&environment.from, &environment.name, &environment.project).ok()
+    });
+    Place::of(settings.as_ref())
+}
+
 /// Takes the secrets of an environment out of use that is gone with its data.
 ///
 /// # Errors
@@ -121,18 +129,12 @@ pub fn forget_secrets(scope: &Scope) -> Result<(), String> {
 
 /// Whether it runs according to history while this engine has nothing of it: `DOCKER_HOST` was
 /// another one then.
-async fn is_elsewhere(
-    app: &App,
-    docker: &shiplap_engine::DockerEngine,
-    scope: &Scope,
-) -> Result<bool, AppError> {
-    let here = docker.summaries().await?.iter().any(|one| one.project == scope.project);
+async fn is_elsewhere(app: &App, world: &World, scope: &Scope) -> Result<bool, AppError> {
+    let here = world.docker.summaries().await?.iter().any(|one| one.project == scope.project);
     if here {
         return Ok(false);
     }
-    let ledger = shiplap_ledger::SqliteLedger::open(&crate::world::state_dir())?;
-    debug_assert_eq!(ledger.id(), app.ledger.id());
-    Ok(crate::overview::release(&ledger, scope).await?.is_some())
+    Ok(crate::overview::release(app.ledger.as_ref(), scope).await?.is_some())
 }
 
 fn describe(over: &[Ephemeral]) -> String {
@@ -167,7 +169,7 @@ fn tell(pruned: &[Pruned], format: Format) {
 }
 
 fn ask() -> bool {
-    if !std::io::stdin().is_terminal() {
+    if !crate::remote::can_ask() {
         eprintln!("--yes removes it");
         return false;
     }
@@ -190,6 +192,7 @@ pub fn in_background() {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .current_dir("/");
+    crate::ledger::hand_over(&mut command);
     {
         use std::os::unix::process::CommandExt as _;
         // Not in the terminal's group: closing it, or Ctrl-C, is not meant for it.

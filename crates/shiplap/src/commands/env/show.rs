@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 use shiplap_compose::model::{Project, Service};
-use shiplap_config::{Approval, Certificates, HookSettings, JobSettings, Ports, Settings, Target};
+use shiplap_config::{
+    Approval, Certificates, HookSettings, JobSettings, Ports, Settings, SignedBy, Target,
+};
 
 use super::super::{opened, show_diagnostics};
 use super::{Exit, Format, no_config};
@@ -85,8 +87,28 @@ fn gates(settings: &Settings) -> Vec<(&'static str, String)> {
     let hook = |hook: &HookSettings| hook.command.first().cloned().unwrap_or_default();
     let given = &settings.gates;
     let mut gates = Vec::new();
-    gates.extend(given.signature.as_ref().map(|given| ("signature", hook(given))));
-    gates.extend(given.scan.as_ref().map(|given| ("scan", hook(given))));
+    let of = |what: String, repositories: &[String]| match repositories {
+        [] => what,
+        some => format!("{what} for {}", some.join(", ")),
+    };
+    gates.extend(given.signature.iter().map(|rule| {
+        let what = match &rule.by {
+            SignedBy::Command(given) => hook(given),
+            SignedBy::Keys { files, .. } => {
+                let names = files.iter().filter_map(|file| file.file_name());
+                let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
+                format!("by {}", names.join(" or "))
+            }
+        };
+        ("signature", of(what, &rule.repositories))
+    }));
+    gates.extend(given.scan.as_ref().map(|scan| {
+        let above = scan.report.as_ref().map(|report| {
+            format!(", nothing {} or above", format!("{:?}", report.fail_on).to_lowercase())
+        });
+        let what = format!("{}{}", hook(&scan.hook), above.unwrap_or_default());
+        ("scan", of(what, &scan.repositories))
+    }));
     gates.extend(given.tests.as_ref().map(|given| ("tests", job(given))));
     if given.approval == Approval::Required {
         gates.push(("approval", "a person".to_owned()));

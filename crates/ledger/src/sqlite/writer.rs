@@ -13,8 +13,10 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use shiplap_model::{LeaseKey, LedgerError};
 use tokio::sync::oneshot;
 
-use crate::failure::{Failure, sqlite};
-use crate::history::{self, Happened};
+use super::failure::{Failure, sqlite};
+use super::history;
+use crate::history::Happened;
+use crate::key::KeyPlace;
 use crate::payload::Step;
 
 /// Lines in one transaction: more than steps that run at once.
@@ -73,7 +75,7 @@ impl Drop for Writer {
 /// What the thread writes to.
 pub(crate) struct Work {
     pub connection: Arc<Mutex<Connection>>,
-    pub state_dir: PathBuf,
+    pub place: KeyPlace,
     pub path: PathBuf,
 }
 
@@ -122,6 +124,6 @@ impl Work {
     fn add(&self, transaction: &Transaction, line: Line) -> Result<(), Failure> {
         let Line { lease, number, at_ms, step } = line;
         let step = Happened::Step(step);
-        history::proceed(transaction, &self.state_dir, &lease, number, at_ms, step)
+        history::proceed(transaction, &self.place, &lease, number, at_ms, step)
     }
 }

@@ -10,16 +10,15 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, Transaction, named_params, params};
 use shiplap_model::{Lease, LeaseHeld, LeaseKey, LedgerError, Scope};
 
-use crate::failure::Failure;
+use super::failure::Failure;
 use crate::host::{Host, Presence, ProcessIdentity};
+use crate::queue::Hold;
 
 /// A row of `leases` that was not released.
 struct Held {
     holder: String,
-    process: ProcessIdentity,
     since_ms: i64,
-    expires_ms: i64,
-    expires_uptime_ms: i64,
+    hold: Hold,
 }
 
 impl Held {
@@ -31,33 +30,18 @@ impl Held {
                  WHERE project = ?1 AND environment = ?2 AND standing = 'held'",
             )?
             .query_row(params![scope.project, scope.environment], |row| {
-                Ok(Self {
-                    holder: row.get(0)?,
-                    process: ProcessIdentity {
-                        boot_id: row.get(1)?,
-                        pid_namespace: row.get(2)?,
-                        pid: row.get(3)?,
-                        start_ticks: row.get::<_, i64>(4)?.unsigned_abs(),
-                    },
-                    since_ms: row.get(5)?,
-                    expires_ms: row.get(6)?,
-                    expires_uptime_ms: row.get(7)?,
-                })
+                let process = ProcessIdentity {
+                    boot_id: row.get(1)?,
+                    pid_namespace: row.get(2)?,
+                    pid: row.get(3)?,
+                    start_ticks: row.get::<_, i64>(4)?.unsigned_abs(),
+                };
+                let (expires_ms, expires_uptime_ms) = (row.get(6)?, row.get(7)?);
+                let hold = Hold { process, expires_ms, expires_uptime_ms };
+                Ok(Self { holder: row.get(0)?, since_ms: row.get(5)?, hold })
             })
             .optional()?;
         Ok(held)
-    }
-
-    fn is_free(&self, host: &dyn Host) -> bool {
-        let expired = if self.process.boot_id == host.process().boot_id {
-            host.uptime_ms() >= self.expires_uptime_ms
-        } else {
-            host.now_ms() >= self.expires_ms
-        };
-        match host.presence(&self.process) {
-            Presence::Gone => true,
-            Presence::Running | Presence::Elsewhere => expired,
-        }
     }
 
     fn into_answer(self, scope: &Scope) -> LeaseHeld {
@@ -65,8 +49,21 @@ impl Held {
             scope: scope.clone(),
             holder: self.holder,
             since_ms: self.since_ms,
-            expires_ms: self.expires_ms,
+            expires_ms: self.hold.expires_ms,
         }
+    }
+}
+
+/// Whether nobody has it any more.
+pub(crate) fn is_over(host: &dyn Host, hold: &Hold) -> bool {
+    let expired = if hold.process.boot_id == host.process().boot_id {
+        host.uptime_ms() >= hold.expires_uptime_ms
+    } else {
+        host.now_ms() >= hold.expires_ms
+    };
+    match host.presence(&hold.process) {
+        Presence::Gone => true,
+        Presence::Running | Presence::Elsewhere => expired,
     }
 }
 
@@ -77,7 +74,7 @@ pub(crate) fn holder(
     scope: &Scope,
 ) -> Result<Option<LeaseHeld>, Failure> {
     let held = Held::read(connection, scope)?;
-    Ok(held.filter(|held| !held.is_free(host)).map(|held| held.into_answer(scope)))
+    Ok(held.filter(|held| !is_over(host, &held.hold)).map(|held| held.into_answer(scope)))
 }
 
 /// Takes the lease if it is free.
@@ -115,7 +112,7 @@ pub(crate) fn acquire(
                 ":boot_id": process.boot_id,
                 ":pid_namespace": process.pid_namespace,
                 ":pid": process.pid,
-                ":process_start": i64::try_from(process.start_ticks).unwrap_or(i64::MAX),
+                ":process_start": process.start_column(),
                 ":since_ms": host.now_ms(),
                 ":expires_ms": end.wall_ms,
                 ":expires_uptime_ms": end.uptime_ms,
@@ -192,13 +189,13 @@ fn generation(key: &LeaseKey) -> i64 {
 }
 
 /// When a lease ends, on both clocks.
-struct End {
-    wall_ms: i64,
-    uptime_ms: i64,
+pub(crate) struct End {
+    pub(crate) wall_ms: i64,
+    pub(crate) uptime_ms: i64,
 }
 
 impl End {
-    fn after(host: &dyn Host, ttl: Duration) -> Self {
+    pub(crate) fn after(host: &dyn Host, ttl: Duration) -> Self {
         let ttl_ms = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
         Self {
             wall_ms: host.now_ms().saturating_add(ttl_ms),

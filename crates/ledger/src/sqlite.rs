@@ -1,4 +1,13 @@
-//! The ledger as others see it.
+//! The ledger in SQLite.
+
+mod chain;
+mod failure;
+mod history;
+mod lease;
+mod order;
+mod schema;
+mod token;
+mod writer;
 
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
@@ -11,19 +20,21 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::io::Errno;
 use shiplap_model::{
-    Deployment, Journal, JournalEntry, Lease, LeaseHeld, LeaseKey, Ledger, LedgerError,
-    NewDeployment, Outcome, Resumption, Scope, Secret, StoredImage, StoredRelease,
+    Claim, Deployment, Journal, JournalEntry, Lease, LeaseHeld, LeaseKey, Ledger, LedgerError,
+    NewDeployment, NewOrder, Order, OrderEnd, OrderError, Orders, Outcome, Placed, Resumption,
+    Scope, Secret, Store, StoredImage, StoredRelease, Token, Tokens,
 };
 use tokio::sync::oneshot;
 
-use crate::failure::{Failure, file};
+use self::failure::Failure;
+use self::order::Refusal;
+use self::schema::Found;
+use self::writer::{Line, Work, Writer};
+use crate::failure::file;
 use crate::history::Happened;
-use crate::host::{Host, SystemHost};
-use crate::key::key_path;
+use crate::host::{Host, machine, system_host};
+use crate::key::KeyPlace;
 use crate::payload::{Ended, Resumed, Step};
-use crate::schema::{self, Found};
-use crate::writer::{Line, Work, Writer};
-use crate::{chain, history, lease};
 
 /// A ledger in a state directory, which several processes may use at once.
 ///
@@ -32,7 +43,7 @@ use crate::{chain, history, lease};
 /// most is the disk confirming it. A caller whose other tasks cannot bear that puts the ledger on
 /// a runtime with more than one thread.
 pub struct SqliteLedger {
-    state_dir: PathBuf,
+    place: KeyPlace,
     path: PathBuf,
     id: String,
     connection: Arc<Mutex<Connection>>,
@@ -97,25 +108,13 @@ impl SqliteLedger {
         }
         let id = identity(&path)?;
         Ok(Self {
-            state_dir: state_dir.to_owned(),
+            place: KeyPlace::of(state_dir),
             path,
             id,
             connection: Arc::new(Mutex::new(connection)),
             writer: Mutex::default(),
             host,
         })
-    }
-
-    /// Images of the newest `keep` done deployments of every scope, with the scope and the number
-    /// of the deployment: what a prune must leave for rollbacks.
-    ///
-    /// # Errors
-    /// `Damaged` where an entry cannot be read.
-    pub fn retained_images(
-        &self,
-        keep: u32,
-    ) -> Result<Vec<(Scope, u64, StoredImage)>, LedgerError> {
-        self.reading(|connection| history::retained_images(connection, keep))
     }
 
     /// A number that is another one as soon as somebody with another handle has written: whoever
@@ -133,7 +132,16 @@ impl SqliteLedger {
         &self,
         work: impl FnOnce(&Transaction) -> Result<T, Failure>,
     ) -> Result<T, LedgerError> {
-        self.transaction(TransactionBehavior::Immediate, work)
+        let done = self.transaction(TransactionBehavior::Immediate, work);
+        done.map_err(|failure: Failure| failure.at(&self.path))
+    }
+
+    fn ordering<T>(
+        &self,
+        work: impl FnOnce(&Transaction) -> Result<T, Refusal>,
+    ) -> Result<T, OrderError> {
+        let done = self.transaction(TransactionBehavior::Immediate, work);
+        done.map_err(|refusal: Refusal| refusal.at(&self.path))
     }
 
     /// A transaction too, so that what is read belongs together.
@@ -141,21 +149,21 @@ impl SqliteLedger {
         &self,
         work: impl FnOnce(&Transaction) -> Result<T, Failure>,
     ) -> Result<T, LedgerError> {
-        self.transaction(TransactionBehavior::Deferred, work)
+        let done = self.transaction(TransactionBehavior::Deferred, work);
+        done.map_err(|failure: Failure| failure.at(&self.path))
     }
 
-    fn transaction<T>(
+    /// What does not succeed is rolled back.
+    fn transaction<T, E: From<rusqlite::Error>>(
         &self,
         behavior: TransactionBehavior,
-        work: impl FnOnce(&Transaction) -> Result<T, Failure>,
-    ) -> Result<T, LedgerError> {
-        let run = |connection: &mut Connection| {
-            let transaction = connection.transaction_with_behavior(behavior)?;
-            let value = work(&transaction)?;
-            transaction.commit()?;
-            Ok(value)
-        };
-        run(&mut self.connection()).map_err(|failure: Failure| failure.at(&self.path))
+        work: impl FnOnce(&Transaction) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut connection = self.connection();
+        let transaction = connection.transaction_with_behavior(behavior)?;
+        let value = work(&transaction)?;
+        transaction.commit()?;
+        Ok(value)
     }
 
     fn hand_over(
@@ -166,7 +174,7 @@ impl SqliteLedger {
         if writer.is_none() {
             *writer = Some(Writer::start(Work {
                 connection: Arc::clone(&self.connection),
-                state_dir: self.state_dir.clone(),
+                place: self.place.clone(),
                 path: self.path.clone(),
             })?);
         }
@@ -208,7 +216,7 @@ impl Ledger for SqliteLedger {
 
     async fn begin(&self, deployment: &NewDeployment) -> Result<u64, LedgerError> {
         let at_ms = self.host.now_ms();
-        self.writing(|tx| history::begin(tx, &self.state_dir, deployment, at_ms))
+        self.writing(|tx| history::begin(tx, &self.place, deployment, at_ms))
     }
 
     async fn record(
@@ -237,7 +245,7 @@ impl Ledger for SqliteLedger {
         let at_ms = self.host.now_ms();
         let resumption = Resumption { generation: lease.generation, ..resumption.clone() };
         let resumed = Happened::Resumed(Resumed::new(&resumption));
-        self.writing(|tx| history::proceed(tx, &self.state_dir, lease, number, at_ms, resumed))
+        self.writing(|tx| history::proceed(tx, &self.place, lease, number, at_ms, resumed))
     }
 
     async fn end(
@@ -250,7 +258,7 @@ impl Ledger for SqliteLedger {
     ) -> Result<(), LedgerError> {
         let at_ms = self.host.now_ms();
         let ended = Happened::Ended(Ended::new(lease.generation, outcome, reason, release));
-        self.writing(|tx| history::proceed(tx, &self.state_dir, lease, number, at_ms, ended))
+        self.writing(|tx| history::proceed(tx, &self.place, lease, number, at_ms, ended))
     }
 
     async fn deployments(&self, scope: &Scope, limit: u32) -> Result<Vec<Deployment>, LedgerError> {
@@ -270,7 +278,7 @@ impl Ledger for SqliteLedger {
     }
 
     async fn binding(&self, scope: &Scope, number: u64) -> Result<Secret<Vec<u8>>, LedgerError> {
-        self.reading(|tx| history::binding(tx, &self.state_dir, scope, number))
+        self.reading(|tx| history::binding(tx, &self.place, scope, number))
     }
 
     async fn scopes(&self) -> Result<Vec<Scope>, LedgerError> {
@@ -282,14 +290,76 @@ impl Ledger for SqliteLedger {
     }
 
     async fn verify(&self) -> Result<u64, LedgerError> {
-        self.reading(|tx| chain::verify(tx, &self.state_dir))
+        self.reading(|tx| chain::verify(tx, &self.place))
     }
 }
 
-fn system_host() -> Result<Arc<dyn Host>, LedgerError> {
-    match SystemHost::new() {
-        Ok(host) => Ok(Arc::new(host)),
-        Err(error) => Err(file("learn about this process from", Path::new("/proc"), &error)),
+#[async_trait]
+impl Orders for SqliteLedger {
+    async fn place(&self, order: &NewOrder) -> Result<Placed, OrderError> {
+        let now_ms = self.host.now_ms();
+        self.ordering(|tx| order::place(tx, order, now_ms))
+    }
+
+    async fn claim(&self, server: &str, ttl: Duration) -> Result<Option<Claim>, OrderError> {
+        self.ordering(|tx| Ok(order::claim(tx, self.host.as_ref(), server, ttl)?))
+    }
+
+    async fn keep(&self, claim: &Claim, ttl: Duration) -> Result<(), OrderError> {
+        self.ordering(|tx| order::keep(tx, self.host.as_ref(), claim, ttl))
+    }
+
+    async fn finish(&self, claim: &Claim, end: &OrderEnd) -> Result<(), OrderError> {
+        let now_ms = self.host.now_ms();
+        self.ordering(|tx| order::finish(tx, claim, end, now_ms))
+    }
+
+    async fn order(&self, id: u64) -> Result<Option<Order>, OrderError> {
+        Ok(self.reading(|tx| order::order(tx, id))?)
+    }
+
+    async fn orders(&self, scope: Option<&Scope>, limit: u32) -> Result<Vec<Order>, OrderError> {
+        Ok(self.reading(|tx| order::orders(tx, scope, limit))?)
+    }
+
+    async fn orders_revision(&self) -> Result<u64, OrderError> {
+        Ok(self.reading(|tx| order::revision(tx))?)
+    }
+}
+
+#[async_trait]
+impl Tokens for SqliteLedger {
+    async fn add_token(&self, token: &Token) -> Result<(), LedgerError> {
+        self.writing(|tx| token::add(tx, token))
+    }
+
+    async fn token(&self, id: &str) -> Result<Option<Token>, LedgerError> {
+        self.reading(|tx| token::find(tx, id))
+    }
+
+    async fn tokens(&self) -> Result<Vec<Token>, LedgerError> {
+        self.reading(|tx| token::all(tx))
+    }
+
+    async fn token_used(&self, id: &str, at_ms: i64) -> Result<(), LedgerError> {
+        if self.reading(|tx| token::is_news(tx, id, at_ms))? {
+            self.writing(|tx| token::used(tx, id, at_ms))?;
+        }
+        Ok(())
+    }
+
+    async fn revoke_token(&self, id: &str, at_ms: i64) -> Result<bool, LedgerError> {
+        self.writing(|tx| token::revoke(tx, id, at_ms))
+    }
+}
+
+#[async_trait]
+impl Store for SqliteLedger {
+    async fn retained_images(
+        &self,
+        keep: u32,
+    ) -> Result<Vec<(Scope, u64, StoredImage)>, LedgerError> {
+        self.reading(|tx| history::retained_images(tx, keep))
     }
 }
 
@@ -297,11 +367,7 @@ fn system_host() -> Result<Arc<dyn Host>, LedgerError> {
 /// another one, and one whose folder was renamed is not.
 fn identity(path: &Path) -> Result<String, LedgerError> {
     let found = rustix::fs::stat(path).map_err(|error| file("look at", path, &error.into()))?;
-    // Not there in most containers, whose host's name then tells them apart.
-    let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
-    let host = rustix::system::uname();
-    let host = host.nodename().to_string_lossy();
-    let text = format!("{host}\n{}\n{}\n{}", machine.trim(), found.st_dev, found.st_ino);
+    let text = format!("{}\n{}\n{}", machine(), found.st_dev, found.st_ino);
     Ok(blake3::hash(text.as_bytes()).to_hex()[..16].to_owned())
 }
 
@@ -324,8 +390,9 @@ fn make_file(path: &Path) -> Result<Origin, LedgerError> {
 /// A file that was emptied looks like a new one. A key beside it tells that there was a history,
 /// which must not begin again at 1 without a word.
 fn refuse_emptied(state_dir: &Path, origin: Origin, found: &Found) -> Result<(), Failure> {
-    let emptied =
-        matches!(found, Found::Empty) && origin == Origin::WasThere && key_path(state_dir).exists();
+    let emptied = matches!(found, Found::Empty)
+        && origin == Origin::WasThere
+        && KeyPlace::of(state_dir).path.exists();
     if emptied {
         let text = format!(
             "`{}` is empty; put it back from a backup, or remove it to begin a new history",
@@ -337,5 +404,5 @@ fn refuse_emptied(state_dir: &Path, origin: Origin, found: &Found) -> Result<(),
 }
 
 #[cfg(test)]
-#[path = "store_tests.rs"]
-mod tests;
+#[path = "sqlite/full_disk_tests.rs"]
+mod full_disk_tests;

@@ -6,15 +6,19 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use shiplap_model::LedgerError;
 
-use crate::failure::{Failure, damaged, sqlite};
+use super::failure::{Failure, sqlite};
+use crate::failure::damaged;
 
 /// `Shlp`, in the header of the file.
 const APPLICATION_ID: i64 = 0x5368_6c70;
 
 /// Each brings the schema from its index to the next number. Written once, never edited; a new
 /// version of a stored payload takes a new one too, so that an older program stops at the door.
-const MIGRATIONS: [&str; 2] =
-    [include_str!("migrations/0001.sql"), include_str!("migrations/0002.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("migrations/0001.sql"),
+    include_str!("migrations/0002.sql"),
+    include_str!("migrations/0003.sql"),
+];
 const KNOWN: i64 = MIGRATIONS.len() as i64;
 
 /// A transaction lasts milliseconds; who waits longer than this stands behind a stopped process.
@@ -64,7 +68,7 @@ pub(crate) fn inspect(connection: &Connection) -> Result<Found, Failure> {
         (APPLICATION_ID, found, _) if found > 0 => Ok(Found::Ledger(found)),
         _ => {
             let path = connection.path().unwrap_or_default();
-            Err(damaged(format!("`{path}` holds a database of something else")))
+            Err(damaged(format!("`{path}` holds a database of something else")).into())
         }
     }
 }
@@ -126,7 +130,7 @@ fn migrate_unchecked(connection: &mut Connection) -> Result<(), Failure> {
     let lost: i64 =
         transaction.query_row("SELECT count(*) FROM pragma_foreign_key_check", [], |r| r.get(0))?;
     if lost > 0 {
-        return Err(damaged(format!("{lost} bindings belong to no entry")));
+        return Err(damaged(format!("{lost} bindings belong to no entry")).into());
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", KNOWN)?;
