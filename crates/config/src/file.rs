@@ -25,6 +25,9 @@ pub struct File {
     /// The instances of the project. Of fixed names that several use, the first one declared keeps
     /// them.
     pub environments: IndexMap<String, Environment>,
+    /// Environments that are deployed together, by the name that `-e` takes for all of them: all
+    /// of them get their new release, or none does.
+    pub groups: IndexMap<String, Vec<String>>,
     /// Registries by host, such as `ghcr.io` or `registry.lan:5000`, where Docker's own configuration
     /// (`docker login`) does not say enough.
     pub registries: BTreeMap<String, RegistryAccess>,

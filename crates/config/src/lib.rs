@@ -7,6 +7,7 @@
 mod check;
 mod file;
 mod gates;
+mod groups;
 mod htpasswd;
 mod project;
 mod routes;
@@ -127,6 +128,9 @@ impl Config {
         match self.file.environments.get(name) {
             Some(environment) => Ok(Settings::new(self, name, project, environment)),
             None => {
+                if let Some(members) = self.group(name) {
+                    return Err(vec![self.is_group(name, members)]);
+                }
                 let message = format!("there is no environment `{name}`");
                 let diagnostic = Diagnostic::error("config/unknown-environment", message)
                     .at(self.root().nearest(&["environments"]).key_location(), "not among these");
@@ -181,6 +185,7 @@ impl Config {
         }
         settings::check_names(self, &mut problems);
         settings::check_entries(self, &mut problems);
+        groups::check(self, &mut problems);
         gates::check_registries(self, &mut problems);
         triggers::check(self, &mut problems);
         problems

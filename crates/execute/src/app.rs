@@ -4,6 +4,7 @@ mod binding;
 mod claim;
 mod deploy;
 mod desired;
+mod group;
 mod hold;
 mod images;
 mod interrupted;
@@ -12,6 +13,7 @@ mod prune;
 mod resume;
 mod retire;
 mod status;
+mod together;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,16 +22,21 @@ use shiplap_compose::Loaded;
 use shiplap_model::{
     Direction, Engine, EngineError, LeaseHeld, Ledger, LedgerError, Limits, Note, Observed,
     Outcome, Plan, Refusal, Requirement, RouteTable, Router, RouterError, Scope, Secret,
+    StoredGroup,
 };
 use shiplap_plan::{Selection, Standby};
 
-use crate::{Cancel, KeepFailed, Reporter, now_ms};
+use crate::{Cancel, KeepFailed, Meeting, Reporter, now_ms};
 
+pub use group::{
+    Ended, Member, Task, carry_out_together, plan_together, releases_before, resume_together,
+};
 pub use interrupted::{Unfinished, unfinished};
 pub use promote::{JobEnd, Promotion, Tests};
 pub use prune::{Freed, Prunable};
 pub use resume::{Choice, OnInterrupted};
 pub use status::{ServiceStatus, Status};
+pub use together::Tie;
 
 /// How many of the newest done deployments of each environment keep their images: a working week
 /// of daily deployments can be gone back to without a registry.
@@ -146,9 +153,37 @@ pub struct Request {
     pub order: Option<u64>,
     /// The commit that it comes from, as whoever asked for it named it.
     pub revision: Option<String>,
+    /// Its part in several deployments that are carried out together.
+    pub party: Option<Party>,
+}
+
+/// A deployment's part in several that are carried out together.
+#[derive(Debug, Clone)]
+pub struct Party {
+    group: String,
+    id: String,
+    /// Names of the others.
+    others: Vec<String>,
+    place: Arc<together::Place>,
+}
+
+impl Party {
+    /// What history keeps of it, once all have agreed.
+    fn stored(&self) -> StoredGroup {
+        StoredGroup { name: self.group.clone(), id: self.id.clone(), members: self.place.shown() }
+    }
 }
 
 impl Request {
+    /// Whom the deployment has to wait for.
+    fn others(&self) -> Vec<String> {
+        self.party.as_ref().map(|party| party.others.clone()).unwrap_or_default()
+    }
+
+    fn meeting(&self) -> Option<Arc<dyn Meeting>> {
+        self.party.as_ref().map(|party| party.place.clone() as Arc<dyn Meeting>)
+    }
+
     fn selection(&self) -> Selection {
         let mut names = self.services.clone();
         names.extend(self.set.keys().cloned());

@@ -18,11 +18,11 @@ use std::time::Instant;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use shiplap_model::{
     Action, ContainerState, Desired, Engine, EngineError, EngineErrorKind, JournalEntry, LeaseKey,
-    Ledger, LedgerError, Limits, Outcome, Phase, Plan, Protocol, RequirementRun, Router,
-    RouterError, Step, StepId, StepState, StoredImage,
+    Ledger, LedgerError, Limits, MeetingPoint, Outcome, Phase, Plan, Protocol, RequirementRun,
+    Router, RouterError, Step, StepId, StepState, StoredImage,
 };
 
-use crate::{Cancel, Event, Reporter, now_ms};
+use crate::{Cancel, Event, Meeting, Reporter, now_ms};
 
 /// Most steps at a time that keep the engine busy. Its own start of a container is the slow part:
 /// on two idle cores it gains nothing from more than two at once, among others who want them it
@@ -66,6 +66,8 @@ pub struct Run {
     pub limits: Limits,
     /// Ids of the containers that ran when it began: after a way back they run again.
     pub before: BTreeSet<String>,
+    /// Where it meets others that are carried out together with it.
+    pub meeting: Option<Arc<dyn Meeting>>,
 }
 
 /// How an execution ended.
@@ -170,7 +172,7 @@ pub async fn execute(run: &Run, plan: &Plan) -> Execution {
         .finished
         .iter()
         .chain(&forward.begun)
-        .any(|id| plan.steps.iter().any(|step| step.id == *id && step.phase != Phase::Prepare));
+        .any(|id| plan.steps.iter().any(|step| step.id == *id && changes(step)));
     let mut left = match undo::unwind(run, plan, &forward, &learned, &reason).await {
         Ok(left) => left,
         Err(error) => return lost(&error),
@@ -188,6 +190,11 @@ pub async fn execute(run: &Run, plan: &Plan) -> Execution {
         (true, false) => Outcome::Failed,
     };
     Execution { outcome, reason: Some(reason), left, images: images(), lost_lease: false }
+}
+
+/// Whether something is otherwise after a step. Whoever has only waited has changed nothing.
+fn changes(step: &Step) -> bool {
+    step.phase != Phase::Prepare && !matches!(step.action, Action::Meet { .. })
 }
 
 /// Whether the replicas that a plan has gates for pass them now, before anything is done.
@@ -273,6 +280,7 @@ async fn forward(run: &Run, plan: &Plan, learned: &Mutex<Learned>) -> Forward {
         };
         match error {
             error if error.is_lease_lost() => {
+                tell_others(run, &error);
                 run.cancel.cancel("the lease was lost");
                 forward.failure = Some(error);
             }
@@ -283,6 +291,7 @@ async fn forward(run: &Run, plan: &Plan, learned: &Mutex<Learned>) -> Forward {
             error => {
                 // The first failure ends the others' waiting; what they say then is no news.
                 if forward.failure.is_none() {
+                    tell_others(run, &error);
                     run.cancel.cancel("another step failed");
                     forward.failure = Some(error);
                 }
@@ -290,6 +299,13 @@ async fn forward(run: &Run, plan: &Plan, learned: &Mutex<Learned>) -> Forward {
         }
     }
     forward
+}
+
+/// Nobody waits for one that does not come any more.
+fn tell_others(run: &Run, error: &StepError) {
+    if let Some(meeting) = &run.meeting {
+        meeting.fail(&error.text());
+    }
 }
 
 /// How one step ended.
@@ -349,7 +365,14 @@ async fn begun(
                 (None, Some(answer)) => Note::Reason(answer),
                 (None, None) => Note::Nothing,
             };
-            record(run, step.id, &what, StepState::Finished, note).await?;
+            match record(run, step.id, &what, StepState::Finished, note).await {
+                // All have met and nobody goes back: doing so for want of a line would part us.
+                Err(error) if is_last_meeting(&step.action) && !error.is_lease_lost() => {
+                    let text = format!("`{what}` is not in history: {}", error.text());
+                    run.reporter.event(Event::Notice(text));
+                }
+                recorded => recorded?,
+            }
             run.reporter.event(Event::Finished { step: step.id, what, took: began.elapsed() });
         }
         Err(error) => {
@@ -361,12 +384,18 @@ async fn begun(
     result
 }
 
+fn is_last_meeting(action: &Action) -> bool {
+    matches!(action, Action::Meet { point: MeetingPoint::Watched, .. })
+}
+
 /// Whether a step looks and waits, rather than keeping the engine busy.
 fn waits(action: &Action) -> bool {
     match action {
-        Action::Gate { .. } | Action::Drain { .. } | Action::Watch { .. } | Action::Require(_) => {
-            true
-        }
+        Action::Gate { .. }
+        | Action::Drain { .. }
+        | Action::Watch { .. }
+        | Action::Meet { .. }
+        | Action::Require(_) => true,
         Action::Pull { .. }
         | Action::Build { .. }
         | Action::EnsureEdge
@@ -403,6 +432,8 @@ async fn interrupted(run: &Run, action: &Action) -> String {
             }
             RequirementRun::Container { .. } => std::future::pending().await,
         },
+        // It can be interrupted, but whether all have met by then it knows by itself.
+        Action::Meet { .. } => std::future::pending().await,
         Action::EnsureEdge
         | Action::EnsureHolder(_)
         | Action::RemoveHolder { .. }

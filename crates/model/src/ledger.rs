@@ -90,9 +90,24 @@ pub struct StoredRequest {
     /// The commit that it comes from, as whoever asked for it named it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub revision: Option<String>,
+    /// The group whose environments were deployed together, where it was one of them.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub group: Option<StoredGroup>,
     /// What was there before.
     #[serde(default)]
     pub before: StoredBefore,
+}
+
+/// Environments that were deployed together.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct StoredGroup {
+    /// The group's name in `shiplap.yaml`.
+    pub name: String,
+    /// The same in all deployments that belong together, and in no others.
+    pub id: String,
+    /// Names of the environments that had something to do. Each of them has, or was to have, a
+    /// deployment with this id.
+    pub members: BTreeSet<String>,
 }
 
 /// What was there when a deployment began.

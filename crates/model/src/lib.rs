@@ -37,8 +37,8 @@ pub use journal::{
 pub use labels::*;
 pub use ledger::{
     Deployment, DeploymentState, JournalEntry, Lease, LeaseHeld, LeaseKey, Ledger, LedgerError,
-    NewDeployment, Outcome, Scope, StepState, StoredBefore, StoredContainer, StoredImage,
-    StoredRelease, StoredRequest, StoredService,
+    NewDeployment, Outcome, Scope, StepState, StoredBefore, StoredContainer, StoredGroup,
+    StoredImage, StoredRelease, StoredRequest, StoredService,
 };
 pub use limits::{Limit, Limits, Span, UnknownLimit};
 pub use mark::{Mark, MarkStanding};
@@ -51,8 +51,9 @@ pub use order::{
     Orders, Placed, Wanted,
 };
 pub use plan::{
-    Action, Cause, Change, ChangeKind, Gate, Goal, HealthGate, NameTarget, Note, Phase, Plan,
-    PortProbe, Refusal, RouteIntent, RouteLine, RouteTarget, Starts, Step, StepId, Strategy,
+    Action, Cause, Change, ChangeKind, Gate, Goal, HealthGate, MeetingPoint, NameTarget, Note,
+    Phase, Plan, PortProbe, Refusal, RouteIntent, RouteLine, RouteTarget, Starts, Step, StepId,
+    Strategy,
 };
 pub use reference::{BadReference, Reference};
 pub use replica::{BASE_NAME_LIMIT, ReplicaName, Standing};

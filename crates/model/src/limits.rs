@@ -33,6 +33,8 @@ pub enum Limit {
     Job,
     /// Watching after the switch.
     Watch,
+    /// Others that are deployed together with this one.
+    Meet,
     /// One call to the engine.
     EngineCall,
     /// An engine that does not answer.
@@ -47,7 +49,7 @@ pub enum Limit {
 
 impl Limit {
     /// All of them, in the order in which a deployment meets them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Pull,
         Self::Build,
         Self::Silence,
@@ -60,6 +62,7 @@ impl Limit {
         Self::Stop,
         Self::Job,
         Self::Watch,
+        Self::Meet,
         Self::EngineCall,
         Self::EngineAway,
         Self::EdgeCall,
@@ -83,6 +86,7 @@ impl Limit {
             Self::Stop => "stop",
             Self::Job => "job",
             Self::Watch => "watch",
+            Self::Meet => "meet",
             Self::EngineCall => "engine-call",
             Self::EngineAway => "engine-away",
             Self::EdgeCall => "edge-call",
@@ -126,6 +130,10 @@ impl Limit {
             Self::Watch => {
                 "how long new replicas are watched after the switch, where the file does not say \
                  `monitor`"
+            }
+            Self::Meet => {
+                "other environments of a group that are deployed together with this one, until \
+                 they have come as far; then all of them are undone"
             }
             Self::EngineCall => "one other call to the engine; then the step has failed",
             Self::EngineAway => {
@@ -223,6 +231,8 @@ pub struct Limits {
     pub job: Duration,
     /// [`Limit::Watch`].
     pub watch: Duration,
+    /// [`Limit::Meet`].
+    pub meet: Duration,
     /// [`Limit::EngineCall`].
     pub engine_call: Duration,
     /// [`Limit::EngineAway`].
@@ -263,6 +273,9 @@ impl Default for Limits {
             job: s(30 * 60),
             // Swarm's own default.
             watch: s(5),
+            // Whoever is waited for has limits of its own: the longest pull, then the longest job,
+            // and gates and drains besides.
+            meet: s(2 * 60 * 60),
             // Looking at something or changing its state takes well under a second on a healthy
             // engine; a busy disk makes it slow, hardly ever slower than this.
             engine_call: s(60),
@@ -295,6 +308,7 @@ impl Limits {
             Limit::Stop => self.stop,
             Limit::Job => self.job,
             Limit::Watch => self.watch,
+            Limit::Meet => self.meet,
             Limit::EngineCall => self.engine_call,
             Limit::EngineAway => self.engine_away,
             Limit::EdgeCall => self.edge_call,
@@ -318,6 +332,7 @@ impl Limits {
             Limit::Stop => &mut self.stop,
             Limit::Job => &mut self.job,
             Limit::Watch => &mut self.watch,
+            Limit::Meet => &mut self.meet,
             Limit::EngineCall => &mut self.engine_call,
             Limit::EngineAway => &mut self.engine_away,
             Limit::EdgeCall => &mut self.edge_call,

@@ -302,6 +302,26 @@ pub enum Starts {
     Once,
 }
 
+/// Where deployments that are carried out together wait for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MeetingPoint {
+    /// All that can fail beside the running release has not: each is ready to replace it.
+    Ready,
+    /// Each has switched, and was watched. Nobody goes back from here on.
+    Watched,
+}
+
+impl MeetingPoint {
+    /// In a word, as plans and journals have it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Watched => "watched",
+        }
+    }
+}
+
 /// What a step does. Each can be done twice.
 #[derive(Debug, Clone)]
 pub enum Action {
@@ -401,6 +421,13 @@ pub enum Action {
         containers: Vec<String>,
         /// How long.
         window: Duration,
+    },
+    /// Waits until the other deployments that are carried out together have come as far.
+    Meet {
+        /// How far.
+        point: MeetingPoint,
+        /// Names of the other environments.
+        others: Vec<String>,
     },
     /// Renames a container.
     Rename {
@@ -504,6 +531,9 @@ impl fmt::Display for Action {
             Self::Freeze { container } => write!(f, "freeze {container}"),
             Self::Watch { containers, window } => {
                 write!(f, "watch {} for {} s", containers.join(" "), window.as_secs_f32())
+            }
+            Self::Meet { point, others } => {
+                write!(f, "meet {}: {}", others.join(" "), point.word())
             }
             Self::Rename { from, to } => write!(f, "rename {from} to {to}"),
             Self::Remove { container, .. } => write!(f, "remove {container}"),

@@ -66,6 +66,9 @@ pub struct Policy {
     pub undo: Option<Undo>,
     /// What must hold before anything is changed, in order.
     pub requirements: Vec<Requirement>,
+    /// Other environments that are deployed together with this one, by name: they are waited for
+    /// before the running release is touched, and before it is left.
+    pub meet: Vec<String>,
 }
 
 /// What a way back out of a deployment removes besides what the release before has no place for.
@@ -113,6 +116,7 @@ impl Policy {
             trusted_jobs: BTreeSet::new(),
             undo: None,
             requirements: Vec::new(),
+            meet: Vec::new(),
         }
     }
 }

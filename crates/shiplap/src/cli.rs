@@ -54,7 +54,7 @@ pub struct ProjectArgs {
     /// Project name [default: as Compose names it]
     #[arg(short = 'p', long = "project-name", global = true, value_name = "NAME")]
     pub project_name: Option<String>,
-    /// Environment of shiplap.yaml [default: the only one there is]
+    /// Environment or group of shiplap.yaml [default: the only environment there is]
     // Without a name, `config --environment` prints variables, as with Compose.
     #[arg(
         short = 'e',

@@ -10,6 +10,7 @@ pub mod data;
 mod edge;
 pub mod env;
 mod exec;
+mod group;
 mod htpasswd;
 pub mod init;
 mod logs;
@@ -53,6 +54,9 @@ pub enum Format {
 pub async fn run(cli: Cli) -> Exit {
     let format = if cli.json { Format::Json } else { Format::Text };
     let project = cli.project;
+    if let Some(exit) = group::run(&project, &cli.command, format).await {
+        return exit;
+    }
     match cli.command {
         Command::Plan(args) => look::plan(&project, &args, format).await,
         Command::Deploy(args) => carry::deploy(&project, &args, format).await,

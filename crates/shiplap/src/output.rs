@@ -2,6 +2,7 @@
 
 pub mod environments;
 pub mod errors;
+pub mod group;
 pub mod history;
 pub mod interrupted;
 pub mod limited;

@@ -124,6 +124,14 @@ impl Place {
         docker.reach().await?;
         Ok(World { docker, edge })
     }
+
+    /// The use cases there, once it is reached.
+    ///
+    /// # Errors
+    /// As with [`Place::reach`] and [`World::app`].
+    pub async fn app(&self, reporter: Arc<dyn Reporter>, limits: &Limits) -> Result<App, AppError> {
+        self.reach(limits).await?.app(reporter, limits).await
+    }
 }
 
 impl fmt::Display for Place {

@@ -13,10 +13,10 @@ use shiplap_plan::{Policy, Selection};
 
 use super::claim::Claim;
 use super::desired::{Assembled, Contents, assemble, contents};
-use super::interrupted::{is_open, without_end};
+use super::interrupted::{Unfinished, is_open, without_end};
 use super::{
-    App, AppError, Choice, Intent, JobEnd, Planned, Promotion, Report, Request, Source, binding,
-    images, promote,
+    App, AppError, Choice, Intent, JobEnd, Party, Planned, Promotion, Report, Request, Source,
+    binding, images, promote,
 };
 use crate::holding::{Claimed, Holding, Last, are_left_over};
 use crate::{Event, Run, Steady, execute, now_ms};
@@ -55,6 +55,21 @@ impl App {
         let began = now_ms();
         // Mostly there is nothing to do. Then nothing is written either, and nobody is kept out.
         let ahead = self.unless_stopped(self.look_ahead(intent, request)).await?;
+        self.carry_on(intent, request, approve, ahead, began).await
+    }
+
+    /// The same, after a look ahead.
+    pub(super) async fn carry_on<F>(
+        &self,
+        intent: &Intent<'_>,
+        request: &Request,
+        approve: impl Fn(&Plan) -> F,
+        ahead: Option<Prepared>,
+        began: i64,
+    ) -> Result<Report, AppError>
+    where
+        F: Future<Output = bool>,
+    {
         if let Some(ahead) = &ahead
             && ahead.planned.plan.is_empty()
         {
@@ -124,7 +139,7 @@ impl App {
     /// Plans without the lease. Nothing where somebody was deploying meanwhile, or left a
     /// deployment unfinished: what was seen may have been in between two states. Nothing either
     /// where marks were left that only a holder of the lease may remove.
-    async fn look_ahead(
+    pub(super) async fn look_ahead(
         &self,
         intent: &Intent<'_>,
         request: &Request,
@@ -163,6 +178,9 @@ impl App {
         let mut settled = None;
         let mut takes_over = false;
         if let Some(unfinished) = self.unfinished(scope).await? {
+            if let Some(party) = &request.party {
+                return Err(is_unfinished(&unfinished, &party.group));
+            }
             match self.claim(intent, request, &unfinished).await? {
                 Claim::IsTheSame(choice) => {
                     let settling =
@@ -231,6 +249,7 @@ impl App {
                     approved_by: request.approved_by.clone(),
                     order: request.order,
                     revision: request.revision.clone(),
+                    group: request.party.as_ref().map(Party::stored),
                     ..stored(&policy, &planned.observed, &assembled)
                 },
                 lease: lease.clone(),
@@ -241,7 +260,8 @@ impl App {
         let run = self.run(lease, number, assembled.desired, &request.limits);
         let ran = planned.observed.containers.iter().filter(|c| is_up(c));
         let before = ran.map(|c| c.id.clone()).collect();
-        let run = Run { keep_failed: request.keep_failed, before, ..run };
+        let keep_failed = request.keep_failed;
+        let run = Run { keep_failed, before, meeting: request.meeting(), ..run };
         let execution = execute(&run, &plan).await;
         let frozen = frozen(&plan, &planned.observed);
         let release = binding::release(&run.desired, &execution.images);
@@ -286,7 +306,7 @@ impl App {
     }
 
     /// What comes before a deployment begins can be dropped at any moment.
-    async fn unless_stopped<T>(
+    pub(super) async fn unless_stopped<T>(
         &self,
         work: impl Future<Output = Result<T, AppError>>,
     ) -> Result<T, AppError> {
@@ -318,7 +338,7 @@ impl App {
 
     /// Plans. What was assembled `ahead` is used again if history is still what it was; the
     /// engine is looked at anew.
-    async fn prepare(
+    pub(super) async fn prepare(
         &self,
         intent: &Intent<'_>,
         request: &Request,
@@ -359,6 +379,7 @@ impl App {
             }
             Intent::Deploy(_) | Intent::Promote(_) | Intent::Rollback { .. } => {}
         }
+        policy.meet = request.others();
         let mut notes = Vec::new();
         match intent {
             Intent::Deploy(source) => {
@@ -605,11 +626,34 @@ enum Basis<'a> {
 }
 
 /// Everything that a deployment is decided from.
-struct Prepared {
+pub(super) struct Prepared {
     history: Vec<Deployment>,
     assembled: Assembled,
-    planned: Planned,
+    pub(super) planned: Planned,
     policy: Policy,
+}
+
+impl Prepared {
+    /// The plan, with others to meet.
+    pub(super) fn meeting(mut self, others: Vec<String>) -> Result<Planned, AppError> {
+        self.policy.meet = others;
+        let desired = &self.assembled.desired;
+        let plan = shiplap_plan::plan(desired, &self.planned.observed, &self.policy);
+        let notes = self.planned.plan.notes;
+        let plan = Plan { notes, ..plan.map_err(AppError::Refused)? };
+        Ok(Planned { plan, ..self.planned })
+    }
+}
+
+/// One of several environments that are deployed together cannot settle something first, on its
+/// own: the others may be as unfinished.
+pub(super) fn is_unfinished(unfinished: &Unfinished, group: &str) -> AppError {
+    let (number, scope) = (unfinished.number(), &unfinished.deployment.scope);
+    let last = unfinished.last_words();
+    AppError::History {
+        message: format!("deployment {number} of {scope} did not end: {last}"),
+        help: format!("`shiplap -e {group} resume` settles it first"),
+    }
 }
 
 /// What the files say, with the tags that the user set instead.
@@ -697,6 +741,7 @@ fn stored(policy: &Policy, observed: &Observed, assembled: &Assembled) -> Stored
         approved_by: None,
         order: None,
         revision: None,
+        group: None,
         before: StoredBefore {
             containers: observed.containers.iter().map(container).collect(),
             networks: own.map(|(name, _)| name.clone()).collect(),
@@ -763,7 +808,7 @@ fn find_target<'a>(
 
 /// After a rollback from 3 to 2, going back once more means 1, not 3: a deployment that was
 /// itself a rollback stands for what it restored.
-fn differs(candidate: &Deployment, current: &Deployment) -> bool {
+pub(super) fn differs(candidate: &Deployment, current: &Deployment) -> bool {
     let restored = |deployment: &Deployment| deployment.plan["rollback_to"].as_u64();
     match restored(current) {
         Some(to) => candidate.number < to && restored(candidate).is_none(),

@@ -93,6 +93,24 @@ impl App {
         .await
     }
 
+    /// Which way the deployment that did not end would be taken by itself, and why; nothing where
+    /// there is none. Changes nothing.
+    ///
+    /// # Errors
+    /// See [`AppError`]; [`AppError::LeaseHeld`] while somebody is at it.
+    pub(super) async fn way(
+        &self,
+        scope: &Scope,
+        request: &Request,
+    ) -> Result<Option<(Direction, String)>, AppError> {
+        if let Some(held) = self.ledger.holder(scope).await? {
+            return Err(held.into());
+        }
+        let Some(unfinished) = self.unfinished(scope).await? else { return Ok(None) };
+        let course = Box::pin(self.course(&unfinished, OnInterrupted::Auto, request)).await?;
+        Ok(Some((course.direction, course.because)))
+    }
+
     /// Ends a deployment one way or the other.
     pub(super) async fn settle<F>(
         &self,
@@ -240,7 +258,8 @@ impl App {
             course.assembled.desired.clone(),
             &crew.request.limits,
         );
-        let run = Run { cancel, keep_failed: crew.request.keep_failed, ..run };
+        let keep_failed = crew.request.keep_failed;
+        let run = Run { cancel, keep_failed, meeting: crew.request.meeting(), ..run };
         Ok(execute(&run, plan).await)
     }
 
@@ -369,6 +388,7 @@ impl App {
             | Action::Stop { .. }
             | Action::Freeze { .. }
             | Action::Watch { .. }
+            | Action::Meet { .. }
             | Action::Rename { .. }
             | Action::Remove { .. }
             | Action::RemoveNetwork { .. }
@@ -413,6 +433,7 @@ impl App {
             version: self.version.clone(),
             unfinished: aftermath.unfinished,
             trusted_jobs: aftermath.trusted_jobs,
+            meet: request.others(),
             ..Policy::deploy(deployment.number)
         };
         let observed = self.observed(scope, &assembled.desired.compose).await?;
@@ -560,6 +581,7 @@ impl App {
             keep_failed: crate::KeepFailed::No,
             limits: *limits,
             before: BTreeSet::new(),
+            meeting: None,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use shiplap_model::{
-    Action, ContainerState, EngineError, EngineErrorKind, Health, ImagePin, Limit,
+    Action, ContainerState, EngineError, EngineErrorKind, Health, ImagePin, Limit, MeetingPoint,
     ObservedContainer, OpenStreams, Phase, ProgressSink, RouteIntent, RouterError, Span, Starts,
     Step, StepId, StoredImage,
 };
@@ -99,6 +99,7 @@ pub(super) async fn act(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Res
         }
         Action::Freeze { container } => freeze(run, container).await,
         Action::Watch { containers, window } => watch(run, containers, *window).await,
+        Action::Meet { point, others } => meet(run, step.id, *point, others).await,
         Action::Rename { from, to } => rename(run, from, to).await,
         Action::Remove { container, grace, anonymous_volumes } => {
             run.engine.stop(container, *grace).await.or_else(gone_is_fine)?;
@@ -308,6 +309,32 @@ pub(super) fn not_back(name: &str, limit: Duration) -> String {
         "{name} was stopped, and the engine did not start it again within {} ({more})",
         Span(limit)
     )
+}
+
+/// Waits for the others. What ends the waiting asks the meeting whether it has taken place: one that
+/// is interrupted a moment after it must not be the only one to go back.
+async fn meet(
+    run: &Run,
+    step: StepId,
+    point: MeetingPoint,
+    others: &[String],
+) -> Result<(), StepError> {
+    let Some(meeting) = &run.meeting else { return Ok(()) };
+    let limit = run.limits.meet;
+    let on = format!("{} ({})", others.join(" "), point.word());
+    run.reporter.event(Event::Waiting { step, on });
+    tokio::select! {
+        biased;
+        met = meeting.arrive(point) => met.map_err(StepError::Gate),
+        reason = run.cancel.cancelled() => {
+            meeting.give_up(point, &reason).map_err(StepError::Cancelled)
+        }
+        () = tokio::time::sleep(limit) => {
+            let raise = Limit::Meet.raise(limit);
+            let reason = format!("not all have come within {} ({raise})", Span(limit));
+            meeting.give_up(point, &reason).map_err(StepError::Gate)
+        }
+    }
 }
 
 async fn watch(run: &Run, containers: &[String], window: Duration) -> Result<(), StepError> {

@@ -148,6 +148,8 @@ fn again(run: &Run) -> Run {
         keep_failed: run.keep_failed,
         limits: run.limits,
         before: run.before.clone(),
+        // Who goes back waits for nobody.
+        meeting: None,
     }
 }
 
@@ -174,7 +176,8 @@ fn words(run: &Run, step: &Step) -> Option<String> {
         | Action::CreateVolume(_)
         | Action::Gate { .. }
         | Action::Drain { .. }
-        | Action::Watch { .. } => None,
+        | Action::Watch { .. }
+        | Action::Meet { .. } => None,
         Action::Freeze { .. }
         | Action::RemoveHolder { .. }
         | Action::Rename { .. }
@@ -221,6 +224,7 @@ async fn undo(run: &Run, step: &Step, learned: &Mutex<Learned>) -> Result<(), St
         | Action::Gate { .. }
         | Action::Drain { .. }
         | Action::Watch { .. }
+        | Action::Meet { .. }
         | Action::Freeze { .. }
         | Action::RemoveHolder { .. }
         | Action::Rename { .. }

@@ -12,4 +12,5 @@ mod shapes;
 mod steady;
 mod success;
 mod support;
+mod together;
 mod walks;

@@ -102,6 +102,7 @@ impl Deployer {
                 .filter(|c| c.state == ContainerState::Running)
                 .map(|c| c.id.clone())
                 .collect(),
+            meeting: None,
         }
     }
 

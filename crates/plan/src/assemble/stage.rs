@@ -4,6 +4,7 @@ mod hold;
 mod in_place;
 mod leave;
 mod look;
+mod meet;
 mod prepare;
 mod replicas;
 mod retire;
@@ -11,11 +12,12 @@ mod switch;
 
 use std::collections::BTreeMap;
 
-use shiplap_model::{Action, ContainerState, ObservedContainer, Phase, Step, StepId};
+use shiplap_model::{Action, ContainerState, MeetingPoint, ObservedContainer, Phase, Step, StepId};
 
 use super::Context;
 use in_place::{held_group, replace_in_place};
 use leave::{tidy, watch};
+use meet::{meet, unless_alone};
 use prepare::prepare;
 use replicas::{create, start};
 use switch::switch;
@@ -44,6 +46,12 @@ impl Steps {
         self.steps.push(Step { id, action, after, service, phase });
         id
     }
+
+    /// Those that none of the others waits for.
+    fn ends(&self) -> Vec<StepId> {
+        let is_awaited = |id: StepId| self.steps.iter().any(|step| step.after.contains(&id));
+        self.steps.iter().map(|step| step.id).filter(|id| !is_awaited(*id)).collect()
+    }
 }
 
 /// What other steps wait for, by service.
@@ -68,7 +76,13 @@ pub(super) fn steps(context: &Context<'_>) -> Vec<Step> {
     for name in &early {
         start(context, &mut steps, &mut progress, name, &[]);
     }
-    let release = replace_in_place(context, &mut steps, &mut progress, &held, &ready);
+    // Whatever can still fail without having touched anything comes first.
+    let mut untouched = ready.clone();
+    untouched.extend(progress.creates.values().flatten());
+    untouched.extend(progress.gates.values().flatten());
+    let met = meet(context, &mut steps, MeetingPoint::Ready, untouched.iter().copied());
+    untouched.extend(met);
+    let release = replace_in_place(context, &mut steps, &mut progress, &held, &untouched);
     let late: Vec<&str> = context
         .order
         .iter()
@@ -78,10 +92,14 @@ pub(super) fn steps(context: &Context<'_>) -> Vec<Step> {
     for name in late {
         start(context, &mut steps, &mut progress, name, &release);
     }
+    let release: Vec<StepId> = release.into_iter().chain(met).collect();
     let moved = switch(context, &mut steps, &progress, &release, &ready);
-    let watched = watch(context, &mut steps, &moved);
+    let mut watched = watch(context, &mut steps, &moved);
+    // Whatever is still under way may fail: nobody may go on meanwhile.
+    let ends = steps.ends();
+    watched.extend(meet(context, &mut steps, MeetingPoint::Watched, ends));
     tidy(context, &mut steps, &watched);
-    steps.steps
+    unless_alone(steps.steps)
 }
 
 /// Whether an old replica must stop before the edge can hold its port.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use shiplap_model::{Action, Desired, Goal, Observed, Plan};
+use shiplap_model::{Action, Desired, Goal, MeetingPoint, Observed, Phase, Plan};
 use shiplap_plan::{Policy, plan, render, render_steps, to_json};
 use shiplap_testkit::desired;
 
@@ -90,6 +90,9 @@ fn worlds(check: impl Fn(&Desired, &Observed, &Policy, &str)) {
         }
         if dice.roll(4) == 0 {
             policy.selection = shiplap_plan::Selection::Only(BTreeSet::from(["api".to_owned()]));
+        }
+        if dice.roll(3) == 0 {
+            policy.meet = vec!["proxy".to_owned(), "scrape".to_owned()];
         }
         check(&desired, &observed, &policy, &format!("seed {seed}\n{yaml}---\n{machine}"));
     }
@@ -193,6 +196,70 @@ fn nothing_stops_while_it_is_routed_to() {
             assert!(!routed || moved, "{} {context}\n{}", step.action, text(&plan));
         }
     });
+}
+
+/// All that a step waits for, directly or not.
+fn before(plan: &Plan, step: &shiplap_model::Step) -> BTreeSet<shiplap_model::StepId> {
+    let mut found: BTreeSet<_> = step.after.iter().copied().collect();
+    for earlier in plan.steps.iter().rev() {
+        if found.contains(&earlier.id) {
+            found.extend(&earlier.after);
+        }
+    }
+    found
+}
+
+#[test]
+fn whoever_meets_others_touches_and_leaves_nothing_before() {
+    let met = std::cell::Cell::new(0);
+    worlds(|desired, observed, policy, context| {
+        let Ok(alone) = plan(desired, observed, &Policy { meet: Vec::new(), ..policy.clone() })
+        else {
+            return;
+        };
+        let policy = Policy { meet: vec!["proxy".to_owned()], ..policy.clone() };
+        let plan = plan(desired, observed, &policy).expect("others are no reason to refuse");
+        assert_eq!(plan.is_empty(), alone.is_empty(), "{context}");
+        let meets = plan.steps.iter().filter_map(|step| match step.action {
+            Action::Meet { point, .. } => Some((point, step.id)),
+            _ => None,
+        });
+        let meets: Vec<_> = meets.collect();
+        if plan.is_empty() || policy.goal == Goal::Down {
+            assert_eq!(meets, [], "{context}");
+            return;
+        }
+        let [(MeetingPoint::Ready, ready), (MeetingPoint::Watched, watched)] = meets[..] else {
+            panic!("{meets:?} {context}")
+        };
+        let others = |plan: &Plan| -> Vec<String> {
+            let steps = plan.steps.iter().filter(|s| !matches!(s.action, Action::Meet { .. }));
+            steps.map(|step| step.action.to_string()).collect()
+        };
+        assert_eq!(others(&plan), others(&alone), "nothing else changes: {context}");
+        for step in &plan.steps {
+            let known = before(&plan, step);
+            let what = format!("{} {context}\n{}", step.action, text(&plan));
+            let touches = match &step.action {
+                Action::Stop { .. } => true,
+                // Answering where nobody did, or opening a port, touches nothing.
+                Action::Route { what, .. } => {
+                    what.starts_with("hold ") || what.starts_with("switch ")
+                }
+                _ => false,
+            };
+            assert!(!touches || known.contains(&ready), "before all are ready: {what}");
+            let leaves = step.phase == Phase::Tidy;
+            assert!(!leaves || known.contains(&watched), "before all are watched: {what}");
+            let changes = step.phase != Phase::Tidy && step.id != watched;
+            assert!(
+                !changes || before(&plan, &plan.steps[watched.0 as usize - 1]).contains(&step.id),
+                "still under way when it has been watched: {what}"
+            );
+        }
+        met.set(met.get() + 1);
+    });
+    assert!(met.get() > 100, "only {} plans had something to do", met.get());
 }
 
 #[test]

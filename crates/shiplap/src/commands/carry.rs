@@ -88,7 +88,7 @@ pub async fn rollback(project: &ProjectArgs, args: &RollbackArgs, format: Format
 
 /// Writes the tags that a scope has gone back to where its environment keeps them. Where the files
 /// cannot be read, they are wrong anyway, and going back went without them.
-async fn keep_versions(project: &ProjectArgs, scope: &Scope, services: &BTreeSet<String>) {
+pub async fn keep_versions(project: &ProjectArgs, scope: &Scope, services: &BTreeSet<String>) {
     let Ok(Some(settings)) = crate::load::settings(project) else { return };
     if settings.versions.is_none() {
         return;
@@ -164,7 +164,7 @@ pub async fn down(project: &ProjectArgs, args: &DownArgs, format: Format) -> Exi
 }
 
 /// A request that says no more than which services, and how long things may take.
-fn plain(services: &[String], carry: &Carry) -> Result<Request, Exit> {
+pub fn plain(services: &[String], carry: &Carry) -> Result<Request, Exit> {
     let limits = crate::limits::with(&carry.limits)?;
     let services = services.iter().cloned().collect();
     Ok(Request { services, limits, ..Request::default() })
@@ -175,18 +175,22 @@ pub async fn resume(project: &ProjectArgs, args: &ResumeArgs, format: Format) ->
         Ok(found) => found,
         Err(exit) => return exit,
     };
-    let choice = match (args.forward, args.back, args.abandon) {
-        (true, _, _) => Choice::Settle(OnInterrupted::Forward),
-        (_, true, _) => Choice::Settle(OnInterrupted::Back),
-        (_, _, true) => Choice::Abandon,
-        (false, false, false) => Choice::Settle(policy(args.carry.on_interrupted)),
-    };
     let request = match plain(&[], &args.carry) {
         Ok(request) => request,
         Err(exit) => return exit,
     };
-    let order = Order::Resume(scope, choice);
+    let order = Order::Resume(scope, choice(args));
     carry(&place, &order, request, &args.carry, Approval::None, None, format).await
+}
+
+/// What the user wants done with a deployment that did not end.
+pub fn choice(args: &ResumeArgs) -> Choice {
+    match (args.forward, args.back, args.abandon) {
+        (true, _, _) => Choice::Settle(OnInterrupted::Forward),
+        (_, true, _) => Choice::Settle(OnInterrupted::Back),
+        (_, _, true) => Choice::Abandon,
+        (false, false, false) => Choice::Settle(policy(args.carry.on_interrupted)),
+    }
 }
 
 /// What is to be carried out.
@@ -220,6 +224,64 @@ fn policy(way: Way) -> OnInterrupted {
     }
 }
 
+/// How something is to be carried out, and who says yes to it.
+pub struct Wish<'a> {
+    pub carry: &'a Carry,
+    pub approval: Approval,
+    /// Whether the command line names who says yes.
+    pub named: bool,
+}
+
+impl Wish<'_> {
+    /// Completes a request, and tells whether the plan is approved already.
+    ///
+    /// # Errors
+    /// Where it is not, and nobody can be asked.
+    pub fn settle(&self, request: &mut Request) -> Result<bool, Exit> {
+        let carry = self.carry;
+        request.on_interrupted = policy(carry.on_interrupted);
+        request.message.clone_from(&carry.message);
+        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        request.order = variable(ORDER_VARIABLE).and_then(|order| order.parse().ok());
+        request.revision = variable(REVISION_VARIABLE);
+        request.standby = if carry.standby.is_zero() { Standby::Stopped } else { Standby::Frozen };
+        request.keep_failed = if carry.keep_failed { KeepFailed::Yes } else { KeepFailed::No };
+        let yes = match self.approval {
+            Approval::None => carry.yes || self.named,
+            Approval::Required => self.named,
+        };
+        if yes || crate::remote::can_ask() {
+            return Ok(yes);
+        }
+        eprintln!("error[usage]: there is no terminal to ask on");
+        match self.approval {
+            Approval::None => {
+                eprintln!("  = help: look at `shiplap plan` first, then add --yes");
+            }
+            Approval::Required => {
+                eprintln!("  = help: this environment asks for approval: --approve NAME");
+            }
+        }
+        Err(Exit::Usage)
+    }
+
+    /// Names whoever will be asked as the one who says yes, where somebody must.
+    pub fn name(&self, request: &mut Request, who: &str) {
+        if self.approval == Approval::Required && !self.named {
+            request.approved_by = Some(who.to_owned());
+        }
+    }
+}
+
+/// Has replicas that were frozen stopped after a while.
+pub fn retire(report: &Report, place: &Place, scope: &Scope, carry: &Carry) {
+    let settled = report.settled.iter().flat_map(|report| &report.frozen);
+    let frozen: Vec<String> = report.frozen.iter().chain(settled).cloned().collect();
+    if !frozen.is_empty() {
+        super::retire::in_background(place, scope, &frozen, carry.standby);
+    }
+}
+
 pub async fn carry(
     place: &Place,
     order: &Order<'_>,
@@ -229,43 +291,18 @@ pub async fn carry(
     source: Option<&Source>,
     format: Format,
 ) -> Exit {
-    request.on_interrupted = policy(carry.on_interrupted);
-    request.message.clone_from(&carry.message);
-    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-    request.order = variable(ORDER_VARIABLE).and_then(|order| order.parse().ok());
-    request.revision = variable(REVISION_VARIABLE);
-    request.standby = if carry.standby.is_zero() { Standby::Stopped } else { Standby::Frozen };
-    request.keep_failed = if carry.keep_failed { KeepFailed::Yes } else { KeepFailed::No };
-    let named = request.approved_by.is_some();
-    let yes = match approval {
-        Approval::None => carry.yes || named,
-        Approval::Required => named,
+    let wish = Wish { carry, approval, named: request.approved_by.is_some() };
+    let yes = match wish.settle(&mut request) {
+        Ok(yes) => yes,
+        Err(exit) => return exit,
     };
-    if !yes && !crate::remote::can_ask() {
-        eprintln!("error[usage]: there is no terminal to ask on");
-        match approval {
-            Approval::None => {
-                eprintln!("  = help: look at `shiplap plan` first, then add --yes");
-            }
-            Approval::Required => {
-                eprintln!("  = help: this environment asks for approval: --approve NAME");
-            }
-        }
-        return Exit::Usage;
-    }
     let printer = Arc::new(Printer::new());
-    let app = match place.reach(&request.limits).await {
-        Ok(world) => world.app(printer.clone(), &request.limits).await,
-        Err(error) => Err(error),
-    };
-    let app = match app {
+    let app = match place.app(printer.clone(), &request.limits).await {
         Ok(app) => app,
         Err(error) => return refuse(&error, source),
     };
-    if approval == Approval::Required && !named {
-        request.approved_by = Some(app.who.clone());
-    }
-    tokio::spawn(interrupts(app.cancel.clone()));
+    wish.name(&mut request, &app.who);
+    tokio::spawn(interrupts(vec![app.cancel.clone()]));
     let show = |plan: &Plan| {
         printer.expect(plan);
         if format == Format::Text {
@@ -297,11 +334,7 @@ pub async fn carry(
             Exit::Done
         }
         Ok(Some(report)) => {
-            let settled = report.settled.iter().flat_map(|report| &report.frozen);
-            let frozen: Vec<String> = report.frozen.iter().chain(settled).cloned().collect();
-            if !frozen.is_empty() {
-                super::retire::in_background(place, &order.scope(), &frozen, carry.standby);
-            }
+            retire(&report, place, &order.scope(), carry);
             finish(&report, order.wants_back(), format, show)
         }
         Err(error) => refuse(&error, source),
@@ -324,6 +357,14 @@ fn finish(report: &Report, wants_back: bool, format: Format, show: impl Fn(&Plan
         }
         Format::Text => say(&report::text(report)),
     }
+    exit_of(report, wants_back)
+}
+
+/// How it ended as an exit code.
+pub fn exit_of(report: &Report, wants_back: bool) -> Exit {
+    if report.declined {
+        return Exit::Failed;
+    }
     let ended_as_wanted = match (report.outcome, report.resumed) {
         (Outcome::RolledBack, Some(_)) => wants_back,
         (Outcome::Interrupted, Some((Choice::Abandon, _))) => true,
@@ -332,7 +373,7 @@ fn finish(report: &Report, wants_back: bool, format: Format, show: impl Fn(&Plan
     if report.number.is_none() || ended_as_wanted { Exit::Done } else { report.outcome.into() }
 }
 
-async fn ask() -> bool {
+pub async fn ask() -> bool {
     eprint!("go ahead? [y/N] ");
     let _ = std::io::stderr().flush();
     let answer = tokio::task::spawn_blocking(|| {
@@ -344,7 +385,7 @@ async fn ask() -> bool {
 }
 
 /// Ctrl-C, SIGTERM, or a terminal that was closed: once undoes, twice stops at once.
-async fn interrupts(cancel: Cancel) {
+pub async fn interrupts(cancels: Vec<Cancel>) {
     use tokio::signal::unix::{Signal, SignalKind, signal};
     let (Ok(mut interrupt), Ok(mut terminate)) =
         (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
@@ -371,7 +412,9 @@ async fn interrupts(cancel: Cancel) {
     };
     wait().await;
     say("interrupted: what was begun is undone; once more stops at once\n");
-    cancel.cancel("interrupted by the user");
+    for cancel in &cancels {
+        cancel.cancel("interrupted by the user");
+    }
     // A key held down counts once.
     tokio::time::sleep(Duration::from_millis(300)).await;
     wait().await;

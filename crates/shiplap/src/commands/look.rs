@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
 use shiplap_execute::Silent;
 use shiplap_execute::app::{Intent, Request, Source, unfinished};
+use shiplap_model::Store;
 
 use super::{Exit, Format, Opened, app, chosen, found, opened, refuse, request, unsupported};
 use crate::cli::{HistoryArgs, PlanArgs, ProjectArgs};
@@ -47,11 +49,7 @@ pub async fn show_plan(
     format: Format,
     steps: bool,
 ) -> Exit {
-    let app = match place.reach(&request.limits).await {
-        Ok(world) => world.app(Arc::new(Silent), &request.limits).await,
-        Err(error) => Err(error),
-    };
-    let app = match app {
+    let app = match place.app(Arc::new(Silent), &request.limits).await {
         Ok(app) => app,
         Err(error) => return refuse(&error, source),
     };
@@ -90,49 +88,50 @@ pub async fn status(project: &ProjectArgs, format: Format) -> Exit {
     if let Some(exit) = super::env::overview(project, format).await {
         return exit;
     }
-    let opened = match opened(project, Missing::Pretend).await {
-        Ok(opened) => opened,
-        Err(exit) => return exit,
-    };
-    let place = match opened.place() {
-        Ok(place) => place,
-        Err(error) => return refuse(&error, None),
-    };
-    let Opened { source, settings, .. } = opened;
-    let app = match app(&place, Some(&source)).await {
-        Ok((app, _)) => app,
-        Err(exit) => return exit,
-    };
-    match app.status(&source).await {
-        Ok(found) => {
-            let limits = settings.map(|settings| Limited::of(&settings, &source.loaded.project));
-            match format {
-                Format::Json => {
-                    let mut document = status::json(&source.scope(), &found);
-                    document["limits"] = limits.as_ref().map(Limited::json).into();
-                    println!("{document:#}");
-                }
-                Format::Text => {
-                    print!("{}", status::text(&source.scope(), &found));
-                    print!("{}", limits.map(|limits| limits.text()).unwrap_or_default());
-                }
+    told(status_of(project, format).await)
+}
+
+/// Prints the document that there is, if there is one.
+fn told(looked: Result<Option<Value>, Exit>) -> Exit {
+    match looked {
+        Ok(document) => {
+            if let Some(document) = document {
+                println!("{document:#}");
             }
             Exit::Done
         }
-        Err(error) => refuse(&error, Some(&source)),
+        Err(exit) => exit,
+    }
+}
+
+/// What runs in one environment: printed for a person, returned for a program.
+pub async fn status_of(project: &ProjectArgs, format: Format) -> Result<Option<Value>, Exit> {
+    let opened = opened(project, Missing::Pretend).await?;
+    let place = opened.place().map_err(|error| refuse(&error, None))?;
+    let Opened { source, settings, .. } = opened;
+    let (app, _) = app(&place, Some(&source)).await?;
+    let found = app.status(&source).await.map_err(|error| refuse(&error, Some(&source)))?;
+    let limits = settings.map(|settings| Limited::of(&settings, &source.loaded.project));
+    match format {
+        Format::Json => {
+            let mut document = status::json(&source.scope(), &found);
+            document["limits"] = limits.as_ref().map(Limited::json).into();
+            Ok(Some(document))
+        }
+        Format::Text => {
+            print!("{}", status::text(&source.scope(), &found));
+            print!("{}", limits.map(|limits| limits.text()).unwrap_or_default());
+            Ok(None)
+        }
     }
 }
 
 pub async fn history(project: &ProjectArgs, args: &HistoryArgs, format: Format) -> Exit {
-    let scope = match found(project).await {
-        Ok(found) => found.scope,
-        Err(exit) => return exit,
-    };
-    let ledger = match crate::ledger::open().await {
-        Ok(ledger) => ledger,
-        Err(error) => return refuse(&error.into(), None),
-    };
     if args.verify {
+        let ledger = match ledger().await {
+            Ok(ledger) => ledger,
+            Err(exit) => return exit,
+        };
         return match ledger.verify().await {
             Ok(entries) => {
                 println!("{entries} entries, each as it was written");
@@ -141,20 +140,35 @@ pub async fn history(project: &ProjectArgs, args: &HistoryArgs, format: Format) 
             Err(error) => refuse(&error.into(), None),
         };
     }
-    match ledger.deployments(&scope, args.limit).await {
-        Ok(deployments) => {
-            match format {
-                Format::Json => println!("{:#}", history::json(&deployments)),
-                Format::Text => print!("{}", history::text(&scope, &deployments)),
-            }
-            if let Ok(Some(unfinished)) = unfinished(ledger.as_ref(), &scope).await {
-                let holder = ledger.holder(&scope).await.ok().flatten();
-                eprint!("{}", interrupted::text(&unfinished, holder.as_ref()));
-            }
-            Exit::Done
+    told(history_of(project, args.limit, format).await)
+}
+
+async fn ledger() -> Result<Arc<dyn Store>, Exit> {
+    crate::ledger::open().await.map_err(|error| refuse(&error.into(), None))
+}
+
+/// What was deployed in one environment: printed for a person, returned for a program.
+pub async fn history_of(
+    project: &ProjectArgs,
+    limit: u32,
+    format: Format,
+) -> Result<Option<Value>, Exit> {
+    let scope = found(project).await?.scope;
+    let ledger = ledger().await?;
+    let deployments = ledger.deployments(&scope, limit).await;
+    let deployments = deployments.map_err(|error| refuse(&error.into(), None))?;
+    let document = match format {
+        Format::Json => Some(history::json(&deployments)),
+        Format::Text => {
+            print!("{}", history::text(&scope, &deployments));
+            None
         }
-        Err(error) => refuse(&error.into(), None),
+    };
+    if let Ok(Some(unfinished)) = unfinished(ledger.as_ref(), &scope).await {
+        let holder = ledger.holder(&scope).await.ok().flatten();
+        eprint!("{}", interrupted::text(&unfinished, holder.as_ref()));
     }
+    Ok(document)
 }
 
 pub async fn show(project: &ProjectArgs, number: Option<u64>, format: Format) -> Exit {
@@ -162,9 +176,9 @@ pub async fn show(project: &ProjectArgs, number: Option<u64>, format: Format) ->
         Ok(found) => found.scope,
         Err(exit) => return exit,
     };
-    let ledger = match crate::ledger::open().await {
+    let ledger = match ledger().await {
         Ok(ledger) => ledger,
-        Err(error) => return refuse(&error.into(), None),
+        Err(exit) => return exit,
     };
     let found = match number {
         Some(number) => ledger.deployment(&scope, number).await,

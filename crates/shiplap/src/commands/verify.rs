@@ -19,7 +19,7 @@ pub struct VerifyArgs {
     /// Environments of shiplap.yaml [default: all that are deployed here]
     environments: Vec<String>,
     /// A Compose project that must be separate too
-    #[arg(long = "project", value_name = "NAME")]
+    #[arg(long = "compose-project", value_name = "NAME")]
     projects: Vec<String>,
 }
 

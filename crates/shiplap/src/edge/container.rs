@@ -141,16 +141,27 @@ impl<'a> EdgeContainer<'a> {
     async fn run(&self, image: &EdgeImage, name: &str) -> Result<(), RouterError> {
         let raw = self.docker.raw();
         let options = CreateContainerOptionsBuilder::default().name(name).build();
-        match raw.create_container(Some(options), body(self.docker, image)).await {
-            Ok(_) => {}
-            // Another deployer was faster.
-            Err(DockerError::DockerResponseServerError { status_code: 409, .. }) => {}
-            Err(error) => return Err(engine("creating the edge", &error).into()),
+        let began = Instant::now();
+        loop {
+            let create = raw.create_container(Some(options.clone()), body(self.docker, image));
+            let is_others = match create.await {
+                Ok(_) => false,
+                // Another deployer was faster.
+                Err(DockerError::DockerResponseServerError { status_code: 409, .. }) => true,
+                Err(error) => return Err(engine("creating the edge", &error).into()),
+            };
+            match raw.start_container(name, None::<StartContainerOptions>).await {
+                Ok(()) => return Ok(()),
+                // The engine takes the name at once, and knows the container only when it is made;
+                // where that fails it is ours to make.
+                Err(DockerError::DockerResponseServerError { status_code: 404, .. })
+                    if is_others && began.elapsed() < START_LIMIT =>
+                {
+                    tokio::time::sleep(START_POLL).await;
+                }
+                Err(error) => return Err(engine("starting the edge", &error).into()),
+            }
         }
-        raw.start_container(name, None::<StartContainerOptions>)
-            .await
-            .map_err(|error| engine("starting the edge", &error))?;
-        Ok(())
     }
 
     async fn answers(&self) -> Result<(), RouterError> {

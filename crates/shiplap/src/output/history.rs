@@ -112,6 +112,10 @@ pub fn one_text(deployment: &Deployment, journal: &Journal) -> String {
     if let Some(revision) = request.and_then(|request| request.revision.as_ref()) {
         let _ = writeln!(text, "revision: {revision}");
     }
+    if let Some(group) = request.and_then(|request| request.group.as_ref()) {
+        let members: Vec<&str> = group.members.iter().map(String::as_str).collect();
+        let _ = writeln!(text, "group: {} ({})", group.name, members.join(", "));
+    }
     if let Some(message) = &deployment.message {
         let _ = writeln!(text, "why: {message}");
     }

@@ -23,10 +23,19 @@ pub fn text(unfinished: &Unfinished, holder: Option<&LeaseHeld>) -> String {
         Some(_) => "is stuck",
         None => "did not end",
     };
+    let request = unfinished.deployment.request.as_ref();
+    let group = request.and_then(|request| request.group.as_ref());
+    let help = match group {
+        Some(group) => format!(
+            "it is part of a deployment of {0}: `shiplap -e {0} resume` ends all of it alike",
+            group.name
+        ),
+        None => "`shiplap resume` takes it up, on or back; `shiplap rollback` goes back; \
+                 `shiplap deploy` takes over"
+            .to_owned(),
+    };
     format!(
-        "! deployment {number} ({kind} by {}, begun {since}) {what}: {last}\n  = help: `shiplap \
-         resume` takes it up, on or back; `shiplap rollback` goes back; `shiplap deploy` takes \
-         over\n",
+        "! deployment {number} ({kind} by {}, begun {since}) {what}: {last}\n  = help: {help}\n",
         unfinished.who
     )
 }

@@ -42,12 +42,20 @@ pub struct Printer {
     steps: AtomicUsize,
     began: Instant,
     last_pull_line: Mutex<Instant>,
+    /// Stands before what is said, where several speak.
+    name: String,
 }
 
 impl Printer {
     pub fn new() -> Self {
         let now = Instant::now();
-        Self { steps: AtomicUsize::new(0), began: now, last_pull_line: Mutex::new(now) }
+        let (steps, last_pull_line) = (AtomicUsize::new(0), Mutex::new(now));
+        Self { steps, began: now, last_pull_line, name: String::new() }
+    }
+
+    /// One of several, with its name in a column of this width.
+    pub fn of(name: &str, width: usize) -> Self {
+        Self { name: format!("{name:width$}  "), ..Self::new() }
     }
 
     /// Learns how many steps to expect.
@@ -59,7 +67,14 @@ impl Printer {
         let steps = self.steps.load(Ordering::Relaxed);
         let width = steps.to_string().len();
         let at = self.began.elapsed().as_secs_f32();
-        say(&format!("{at:6.1} s  [{step:width$}/{steps}] {text}\n"));
+        say(&format!("{at:6.1} s  {}[{step:width$}/{steps}] {text}\n", self.name));
+    }
+
+    /// What belongs to no step.
+    fn aside(&self, text: &str) {
+        let name = self.name.trim_end();
+        let colon = if name.is_empty() { "" } else { ": " };
+        say(&format!("{name}{colon}{text}\n"));
     }
 }
 
@@ -75,8 +90,8 @@ impl Reporter for Printer {
             Event::Output { step, line } => self.line(step.0, &format!("| {}", line.trim_end())),
             Event::Waiting { step, on } => self.line(step.0, &format!("… {on}")),
             Event::Undone { step, what } => self.line(step.0, &format!("undo: {what}")),
-            Event::Unwinding { .. } => say("going back to the release before\n"),
-            Event::Notice(text) => say(&format!("! {text}\n")),
+            Event::Unwinding { .. } => self.aside("going back to the release before"),
+            Event::Notice(text) => self.aside(&format!("! {text}")),
             Event::Progress { step, progress: Progress::Line(line) } => {
                 let line = line.trim_end();
                 if !line.is_empty() {

@@ -2,7 +2,7 @@
 //! they would have typed.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use clap::{CommandFactory as _, Parser as _};
+use shiplap_compose::OsFiles;
+use shiplap_config::Config;
 use shiplap_model::{Scope, TokenAction};
 use shiplap_server::{
     Catalog, CommandCaller, CommandEvent, CommandRefusal, CommandRequest, Commands, RunningCommand,
@@ -62,7 +64,10 @@ impl Commands for Shell {
             .map_err(|NotThere(why)| CommandRefusal::Usage(why))?;
         let catalog = self.local.projects().catalog().await;
         let project = project(&catalog, request, caller)?;
-        for about in about(&cli, &catalog, &project) {
+        let config = self.local.projects().config_of(&project);
+        let config =
+            config.ok_or_else(|| CommandRefusal::Hidden(format!("project `{project}`")))?;
+        for about in about(&cli, &catalog, &project, &config) {
             if !is_allowed(caller, action, &project, &about) {
                 return Err(CommandRefusal::Hidden(match about {
                     About::Environment(name) => format!("environment `{project}/{name}`"),
@@ -70,9 +75,6 @@ impl Commands for Shell {
                 }));
             }
         }
-        let config = self.local.projects().config_of(&project);
-        let config =
-            config.ok_or_else(|| CommandRefusal::Hidden(format!("project `{project}`")))?;
         let config = config.display().to_string();
         let asks = if request.asks { "1" } else { "" };
         let variables = [
@@ -143,7 +145,7 @@ enum About {
 }
 
 /// What a command is about, all of it.
-fn about(cli: &Cli, catalog: &Catalog, project: &str) -> Vec<About> {
+fn about(cli: &Cli, catalog: &Catalog, project: &str, config: &Path) -> Vec<About> {
     let named =
         |names: &[&String]| names.iter().map(|name| About::Environment((*name).clone())).collect();
     match &cli.command {
@@ -156,10 +158,20 @@ fn about(cli: &Cli, catalog: &Catalog, project: &str) -> Vec<About> {
         }
         _ => {}
     }
-    if let Some(name) = cli.project.environment.as_ref().filter(|name| !name.is_empty()) {
-        return vec![About::Environment(name.clone())];
-    }
     let known = catalog.projects.get(project).map(|entry| &entry.environments);
+    if let Some(name) = cli.project.environment.as_ref().filter(|name| !name.is_empty()) {
+        if known.is_some_and(|known| known.contains_key(name)) {
+            return named(&[name]);
+        }
+        // A token is for environments: one that is good for all of a group is good for the group.
+        // Files that cannot be read, the command itself complains of.
+        let config = Config::read(config, &OsFiles).ok();
+        let members = config.as_ref().and_then(|config| config.group(name));
+        return members.map_or_else(
+            || named(&[name]),
+            |members| members.iter().cloned().map(About::Environment).collect(),
+        );
+    }
     match known.map(|known| known.keys().collect::<Vec<_>>()).as_deref() {
         Some([only]) => vec![About::Environment((*only).clone())],
         _ => vec![About::Project],
@@ -285,5 +297,34 @@ impl RunningCommand for Running {
         if self.only_looks {
             self.process().interrupt();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shiplap_server::{EnvironmentEntry, ProjectEntry};
+
+    use super::*;
+
+    #[test]
+    fn a_group_is_all_of_its_environments() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = folder.path().join("shiplap.yaml");
+        let text = "project: shop\n\
+                    environments: { core: {}, proxy: {}, dev: {} }\n\
+                    groups: { prod: [core, proxy] }\n";
+        std::fs::write(&config, text).expect("written");
+        let names = ["core", "proxy", "dev"];
+        let environments = names.map(|name| (name.to_owned(), EnvironmentEntry::default())).into();
+        let shop = ProjectEntry { environments, ..ProjectEntry::default() };
+        let catalog = Catalog { projects: [("shop".to_owned(), shop)].into() };
+        let of = |name: &str| {
+            let cli = Cli::try_parse_from(["shiplap", "-e", name, "deploy"]).expect("words");
+            about(&cli, &catalog, "shop", &config)
+        };
+        let environment = |name: &str| About::Environment(name.to_owned());
+        assert_eq!(of("prod"), [environment("core"), environment("proxy")]);
+        assert_eq!(of("dev"), [environment("dev")]);
+        assert_eq!(of("nowhere"), [environment("nowhere")]);
     }
 }

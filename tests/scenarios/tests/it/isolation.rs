@@ -52,7 +52,7 @@ impl Pair {
 
     fn verify(&self) -> Run {
         let (prod, dev) = (&self.prod.project, &self.dev.project);
-        self.prod.run(&["env", "verify", "--project", prod, "--project", dev])
+        self.prod.run(&["env", "verify", "--compose-project", prod, "--compose-project", dev])
     }
 
     fn network(lab: &Lab) -> String {
@@ -95,7 +95,15 @@ impl Pair {
     #[track_caller]
     fn finds(&self, codes: &[&str]) -> Vec<Value> {
         let (prod, dev) = (&self.prod.project, &self.dev.project);
-        let run = self.prod.run(&["env", "verify", "--json", "--project", prod, "--project", dev]);
+        let run = self.prod.run(&[
+            "env",
+            "verify",
+            "--json",
+            "--compose-project",
+            prod,
+            "--compose-project",
+            dev,
+        ]);
         let run = run.exits(1).hides("own-value").hides("hunter22");
         let findings = run.json()["findings"].as_array().cloned().unwrap_or_default();
         let leaks: Vec<Value> =
@@ -141,7 +149,10 @@ fn separate_environments_pass_and_it_is_said_what_was_tried() {
     let run = pair.verify().ok().says("separate: no leak").says("none was possible");
     run.says("published").hides("own-value");
     let (prod, dev) = (&pair.prod.project, &pair.dev.project);
-    let run = pair.prod.run(&["env", "verify", "--json", "--project", prod, "--project", dev]).ok();
+    let run = pair
+        .prod
+        .run(&["env", "verify", "--json", "--compose-project", prod, "--compose-project", dev])
+        .ok();
     let tried = run.json()["tried"].as_array().cloned().unwrap_or_default();
     let count = |what: &str| {
         let one = tried.iter().find(|tried| tried["what"] == what);
@@ -153,7 +164,8 @@ fn separate_environments_pass_and_it_is_said_what_was_tried() {
 
     assert_eq!(probes(&pair), 0);
 
-    let stopped = pair.prod.start(&["env", "verify", "--project", prod, "--project", dev]);
+    let stopped =
+        pair.prod.start(&["env", "verify", "--compose-project", prod, "--compose-project", dev]);
     let some = || (probes(&pair) > 0).then_some(());
     until("a probe is there", Duration::from_secs(20), some);
     stopped.signal(Signal::INT);
@@ -167,11 +179,11 @@ fn separate_environments_pass_and_it_is_said_what_was_tried() {
     pair.dev.engine.post(&format!("/containers/{store}/unpause"), &Value::Null);
 
     pair.prod
-        .run(&["env", "verify", "--project", prod, "--project", "vfy-nowhere"])
+        .run(&["env", "verify", "--compose-project", prod, "--compose-project", "vfy-nowhere"])
         .exits(1)
         .says("error[nothing-to-verify]: `vfy-nowhere` has no containers")
         .hides("separate");
-    let _ = pair.prod.run(&["env", "verify", "--project", prod]).exits(2);
+    let _ = pair.prod.run(&["env", "verify", "--compose-project", prod]).exits(2);
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod environments;
 mod failures;
 mod features;
 mod fencing;
+mod groups;
 mod housekeeping;
 mod images;
 mod isolation;

@@ -60,22 +60,19 @@ pub(super) fn held_group<'a>(context: &Context<'a>) -> Held<'a> {
     held
 }
 
-/// Holds, stops, starts, gates, releases. Returns the steps after which requests flow again.
+/// Holds, stops, starts, gates, releases, after what can fail without having touched anything.
+/// Returns the steps after which requests flow again.
 pub(super) fn replace_in_place<'a>(
     context: &Context<'a>,
     steps: &mut Steps,
     progress: &mut Progress<'a>,
     held: &Held<'a>,
-    ready: &[StepId],
+    before: &[StepId],
 ) -> Vec<StepId> {
     if held.replaced.is_empty() {
         return Vec::new();
     }
-    // Whatever can still fail without having touched anything comes first.
-    let mut before: Vec<StepId> = ready.to_vec();
-    before.extend(progress.creates.values().flatten());
-    before.extend(progress.gates.values().flatten());
-    let stop_after = hold(context, steps, held, &before);
+    let stop_after = hold(context, steps, held, before);
     // Those that need others stop before them.
     for name in context.order.iter().rev().filter(|name| held.replaced.contains(*name)) {
         let service = &context.services[name];

@@ -108,6 +108,11 @@ fn derived(project: &ProjectArgs, args: &CreateArgs) -> Result<Option<(Config, S
     let Some(config) = crate::load::config(project).map_err(failed)? else { return Ok(None) };
     let own = crate::load::project_name(project, &config).map_err(failed)?;
     let settings = config.derived(&args.from, &args.name, &own).map_err(failed)?;
+    if config.group(&args.name).is_some() {
+        let file = config.path().display();
+        eprintln!("error[environment-exists]: `{}` is a group in {file}", args.name);
+        return Err(Exit::Failed);
+    }
     for name in config.environments() {
         let other = config.environment(name, &own).map_err(failed)?;
         if other.name == args.name || other.project_name == settings.project_name {
