@@ -22,8 +22,9 @@ impl Other {
         let folder = tempfile::Builder::new().prefix("slse-").tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let log = std::fs::File::create(at("log")).unwrap();
-        let daemon = Command::new("dockerd")
-            .arg("--data-root")
+        // In a network of its own: one that goes without a bridge removes `docker0` where it starts.
+        let daemon = Command::new("unshare")
+            .args(["--net", "--", "dockerd", "--data-root"])
             .arg(at("data"))
             .arg("--exec-root")
             .arg(at("exec"))
